@@ -1,0 +1,1 @@
+"""The master: REST, WebSockets, SQLite, packages. Wired together in app.py."""

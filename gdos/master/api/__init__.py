@@ -1,0 +1,1 @@
+"""The REST API: thin. Parse, call one use case, answer."""

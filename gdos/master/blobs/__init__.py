@@ -1,0 +1,1 @@
+"""Package bytes, stored by their SHA-256."""

@@ -1,0 +1,186 @@
+"""Nodes: joining, renaming, labels, going offline and coming back, being removed."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from gdos.master.services import access, views
+from gdos.master.services.context import Context, Who, audit, new_id
+from gdos.master.store import access as access_table
+from gdos.master.store import instances as instance_table
+from gdos.master.store import nodes as table
+from gdos.master.store.db import Db, Page, dumps, insert, update
+from gdos.master.store.reader import Row
+from gdos.model.errors import BadInput, Conflict, NotAllowed, NotFound, Problem
+from gdos.model.values import NAME_PATTERN
+from gdos.wire.messages import Hello
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    node: str
+    name: str
+    credential: str
+
+
+def join(ctx: Context, token: str, name: str, facts: dict[str, Any], address: str) -> Joined:
+    """A new node for a worker with a join token. Raises NotAllowed saying what is wrong with the token."""
+    credential = access.make_secret("node")
+    id_ = new_id("n")
+    hashed = access.hash_secret(token)
+
+    def write(db: Db) -> str:
+        found = access_table.join_token(db, hashed)
+        if found is None:
+            raise NotAllowed(_unknown_token(token))
+        if found["expires_at"] is not None and found["expires_at"] < ctx.now():
+            raise NotAllowed(f"the join token {found['name']!r} has expired; make one with `gdos join-token create`")
+        if found["uses_left"] is not None and found["uses_left"] <= 0:
+            raise NotAllowed(f"the join token {found['name']!r} is used up; make one with `gdos join-token create`")
+        access_table.use_join_token(db, found["id"])
+        chosen = table.free_name(db, tidy_name(name or str(facts.get("hostname", ""))))
+        values = {"id": id_, "name": chosen, "state": "offline", "credential": access.hash_secret(credential)}
+        insert(db, "nodes", {**values, "address": address, "joined_at": ctx.now(), **_fact_columns(facts)})
+        audit(db, ctx, Who(f"node:{chosen}", address=address), "node.join", id_, {"token": found["name"]})
+        return chosen
+
+    chosen = ctx.store.write(write)
+    ctx.changed("node", id_)
+    return Joined(id_, chosen, credential)
+
+
+def _unknown_token(token: str) -> str:
+    if token.startswith("gdos_") and not access.is_well_formed(token):
+        return "the join token is mistyped or cut off; copy it whole"
+    return "the join token is not known here, or it was revoked; make one with `gdos join-token create`"
+
+
+def tidy_name(wish: str) -> str:
+    """A host name as a node's name: what may not stand in one becomes '-'."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", wish).lstrip("._-")[:60] or "node"
+
+
+def _fact_columns(facts: dict[str, Any]) -> dict[str, Any]:
+    plain = {name: str(facts.get(name, ""))[:200] for name in ("hostname", "os", "arch")}
+    return {**plain, "facts": dumps(facts)}
+
+
+def by_credential(ctx: Context, hashed: str) -> str | None:
+    """The node that has this credential."""
+    found = table.with_credential(ctx.store.read(), hashed)
+    return found["id"] if found else None
+
+
+def connected(ctx: Context, node: str, hello: Hello, address: str) -> Row:
+    """A worker said hello: store what it says of itself; returns the node's row. Raises NotFound."""
+
+    def write(db: Db) -> Row:
+        before = table.get(db, node)
+        if before is None:
+            raise NotFound(f"the node {node} was removed from this master")
+        values = {
+            "state": "online",
+            "last_seen": ctx.now(),
+            "version": hello.version[:100],
+            "address": address,
+            "allow": dumps(hello.allow),
+            "work_dir": hello.work_dir[:1000],
+            **_fact_columns(hello.facts),
+        }
+        if before["labels"] == "{}" and hello.labels:
+            values["labels"] = dumps(hello.labels)
+        update(db, "nodes", {"id": node}, values)
+        return {**before, **values}
+
+    row = ctx.store.write(write)
+    _tell(ctx, [node])
+    return row
+
+
+def went_offline(ctx: Context, seen: dict[str, int]) -> None:
+    """Nodes that were silent for too long; `seen` maps each to its last contact (milliseconds)."""
+    ctx.store.write(lambda db: table.set_state(db, list(seen), "offline", seen))
+    _tell(ctx, list(seen))
+
+
+def _tell(ctx: Context, nodes: list[str]) -> None:
+    for node in nodes:
+        ctx.changed("node", node)
+    for instance in instance_table.ids_of_nodes(ctx.store.read(), nodes):
+        ctx.changed("instance", instance)
+
+
+def note_clone(ctx: Context, node: str, first: str, second: str) -> None:
+    """Two workers with one identity: into the trail, naming both."""
+    who = Who(f"node:{node}")
+    ctx.store.write(
+        lambda db: audit(db, ctx, who, "node.clone", node, {"connected": first, "refused": second}, "denied")
+    )
+
+
+def page(ctx: Context, asked: Page) -> tuple[list[views.View], str | None]:
+    found, cursor = table.page(ctx.store.read(), asked)
+    return [views.node(ctx, r) for r in found], cursor
+
+
+def get(ctx: Context, id_or_name: str) -> views.View:
+    """Raises NotFound naming the nodes that there are."""
+    return views.node(ctx, find(ctx.store.read(), id_or_name))
+
+
+def find(db: Db, id_or_name: str) -> Row:
+    found = table.get(db, id_or_name)
+    if found is None:
+        known = [r["name"] for r in table.page(db, Page(limit=10))[0]]
+        raise NotFound(f"there is no node {id_or_name}; there are: {', '.join(known) or 'none yet'}")
+    return found
+
+
+def change(ctx: Context, who: Who, id_or_name: str, name: str | None, labels: dict[str, str] | None) -> views.View:
+    """Rename, or replace the labels. Raises NotFound, BadInput, Conflict."""
+
+    def write(db: Db) -> str:
+        before = find(db, id_or_name)
+        values: dict[str, Any] = {}
+        if name is not None and name != before["name"]:
+            if not re.match(NAME_PATTERN, name):
+                raise BadInput(
+                    "name: not a name", [Problem("name", f"expected a name like {NAME_PATTERN}, got {name!r}")]
+                )
+            other = table.get(db, name)
+            if other is not None and other["id"] != before["id"]:
+                raise Conflict(f"another node has the name {name}")
+            values["name"] = name
+        if labels is not None:
+            values["labels"] = dumps(labels)
+        if values:
+            update(db, "nodes", {"id": before["id"]}, values)
+            old = {"name": before["name"], "labels": json.loads(before["labels"])}
+            audit(db, ctx, who, "node.change", before["id"], {"before": old, "after": {"name": name, "labels": labels}})
+        return str(before["id"])
+
+    id_ = ctx.store.write(write)
+    _tell(ctx, [id_])
+    return get(ctx, id_)
+
+
+def remove(ctx: Context, who: Who, id_or_name: str) -> str:
+    """Forget a node and revoke its credential. Raises Conflict while instances are placed on it."""
+
+    def write(db: Db) -> str:
+        found = find(db, id_or_name)
+        placed = instance_table.of_node(db, found["id"])
+        if placed:
+            names = ", ".join(sorted(r["name"] for r in placed)[:5])
+            raise Conflict(f"the node {found['name']} still has {len(placed)} instances ({names}): destroy them first")
+        access_table.delete(db, "nodes", "id", found["id"])
+        audit(db, ctx, who, "node.remove", found["id"], {"name": found["name"]})
+        return str(found["id"])
+
+    id_ = ctx.store.write(write)
+    ctx.removed(id_)
+    ctx.changed("node", id_)
+    return id_

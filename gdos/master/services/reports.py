@@ -1,0 +1,89 @@
+"""What the nodes say: states of instances, stored once each, in one write for all reports of a moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from gdos.master.services import tasks
+from gdos.master.services.context import Context
+from gdos.master.store import instances as table
+from gdos.master.store.db import Db, dumps, row, update
+from gdos.master.store.reader import Row
+from gdos.model.states import State
+from gdos.wire.messages import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Reports of one node, in order, under the numbering `epoch`."""
+
+    node: str
+    epoch: str
+    items: list[Report]
+
+
+@dataclass(slots=True)
+class Outcome:
+    acked: dict[str, int] = field(default_factory=dict)  # node -> the last stored number
+    instances: set[str] = field(default_factory=set)
+    tasks: set[str] = field(default_factory=set)
+
+
+def store(ctx: Context, batches: list[Batch]) -> Outcome:
+    """Write all batches in one transaction. A report that is there already is skipped."""
+    return ctx.store.write(lambda db: _store(db, ctx, batches))
+
+
+def _store(db: Db, ctx: Context, batches: list[Batch]) -> Outcome:
+    out = Outcome()
+    for batch in batches:
+        node = row(db, "SELECT id, report_epoch, report_seq FROM nodes WHERE id = ?", (batch.node,))
+        if node is None:
+            continue
+        last = node["report_seq"] if node["report_epoch"] == batch.epoch else 0
+        for report in batch.items:
+            if report.seq > last:
+                _apply(db, ctx, batch.node, report, out)
+                last = report.seq
+        update(db, "nodes", {"id": batch.node}, {"report_epoch": batch.epoch, "report_seq": last})
+        out.acked[batch.node] = last
+    return out
+
+
+def _apply(db: Db, ctx: Context, node: str, report: Report, out: Outcome) -> None:
+    before = table.get(db, report.instance)
+    if before is None or before["node"] != node:
+        return  # forgotten by the master, or not this node's to speak of
+    values: dict[str, Any] = {
+        "state": State(report.state).value,
+        "reason": report.reason,
+        "pid": report.pid,
+        "started_at": report.started_at,
+        "restarts": report.restarts,
+        "reported_sha256": report.sha256,
+        "reported_revision": report.revision,
+        "reported_at": report.at,
+        "log_tail": dumps(report.log_tail),
+    }
+    update(db, "instances", {"id": report.instance}, values)
+    if (before["state"], before["reason"], before["pid"]) != (values["state"], values["reason"], values["pid"]):
+        kind = report.event or "state"
+        table.add_event(db, report.instance, report.at, kind, values["state"], report.reason)
+    seen = {
+        "state": values["state"],
+        "reason": report.reason,
+        "revision": report.revision,
+        "is_settled": report.is_settled,
+        "is_gone": report.is_gone,
+    }
+    out.tasks |= tasks.on_report(db, ctx, before, seen)
+    out.instances.add(report.instance)
+    if report.is_gone and not before["present"]:
+        _forget(db, before)
+
+
+def _forget(db: Db, instance: Row) -> None:
+    """The node has nothing of it any more: the record goes, its timeline with it."""
+    db.execute("DELETE FROM instance_events WHERE instance = ?", (instance["id"],))
+    db.execute("DELETE FROM instances WHERE id = ?", (instance["id"],))

@@ -1,0 +1,1 @@
+"""What master and worker say to each other, without any I/O."""
