@@ -33,11 +33,16 @@ def offer(port: int, token: str) -> Path | None:
     return path
 
 
+def is_local(master_url: str) -> bool:
+    """Whether a master's address is this machine's loopback."""
+    return urlsplit(master_url).hostname in ("127.0.0.1", "localhost", "::1")
+
+
 def take(master_url: str) -> str | None:
     """The token of a master on this machine's loopback, if this user may read it."""
     parts = urlsplit(master_url)
     folder = _folder()
-    if folder is None or parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+    if folder is None or not is_local(master_url):
         return None
     path = folder / f"{parts.port or (443 if parts.scheme == 'https' else 80)}.json"
     try:

@@ -34,7 +34,7 @@ def set_up(kind: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if kind == "json" else _Text())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for noisy in ("uvicorn.error", "websocket", "urllib3", "asyncio"):
+    for noisy in ("uvicorn.error", "websocket", "websockets", "urllib3", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     _formats["json"] = kind == "json"
 

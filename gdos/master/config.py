@@ -21,7 +21,7 @@ def _base_path(value: Any) -> str:
     return "" if path == "/" else path
 
 
-TABLE = (
+TABLE: tuple[Setting, ...] = (
     Setting("server.host", "host", "0.0.0.0", s.text, "address to listen on"),
     Setting("server.port", "port", 8080, s.port, "port to listen on; 0 takes a free one"),
     Setting("server.data_dir", "data-dir", ".", s.text, "folder of the database and the packages"),

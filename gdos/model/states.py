@@ -68,6 +68,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         _E.COMPLETE: _S.COMPLETED,
         _E.GIVE_UP: _S.FAILED,
         _E.STOP: _S.STOPPING,
+        _E.UPGRADE: _S.UPGRADING,
         _E.FOUND: _S.STARTING,
         _E.LOST: _S.STOPPED,
     },

@@ -83,23 +83,22 @@ def plan(wanted: Mapping[str, Wanted], actual: Mapping[str, Actual], now: float)
 
 def plan_one(want: Wanted, actual: Actual, now: float) -> Action | None:
     """The next action for one instance, or None."""
+    must_stop = actual.is_alive and not (want.present and want.run)
     if actual.is_busy:
-        unwanted = not want.present or want.release.sha256 in actual.fetched
-        return Action.CANCEL if unwanted and actual.state in _CANCELLABLE else None
-    if actual.state is State.STOPPING:
+        is_idle_work = must_stop or not want.present or want.release.sha256 in actual.fetched
+        return Action.CANCEL if is_idle_work and actual.state in _CANCELLABLE else None
+    if not want.present and actual.state is State.DESTROYING:
+        return Action.DESTROY
+    if must_stop or actual.state is State.STOPPING:
         return Action.STOP
     if not want.present:
-        return Action.STOP if actual.is_alive else Action.DESTROY
+        return Action.DESTROY
     if want.release.sha256 not in actual.fetched:
         return Action.FETCH if now >= actual.next_try else None
     if want.release.sha256 != actual.current:
         return Action.STOP if actual.is_alive else Action.SWITCH
-    return _plan_run(want, actual, now) if want.run else _plan_rest(actual)
-
-
-def _plan_rest(actual: Actual) -> Action | None:
-    if actual.is_alive:
-        return Action.STOP
+    if want.run:
+        return _plan_run(want, actual, now)
     return Action.SETTLE if actual.state in (State.BACKOFF, State.FAILED) else None
 
 

@@ -115,6 +115,13 @@ def read_log(call: Call) -> Answer:
         return msgspec.convert(call.backend.ask(node, request, ASK_S + wait_s), m.Chunk)
 
     first = ask(0 if q.download else q.offset, 0 if q.download else q.tail, q.limit, q.wait)
+    if q.tail and not q.download:  # more lines than one answer of a node holds
+        first = m.Chunk(
+            offset=first.offset,
+            size=first.size,
+            file=first.file,
+            data=b"".join(_whole(first, lambda offset: ask(offset, 0, m.CHUNK_MAX, 0.0))),
+        )
     headers = [
         ("Content-Type", "text/plain; charset=utf-8"),
         ("Cache-Control", "no-store"),

@@ -92,7 +92,7 @@ class SystemChange(msgspec.Struct, omit_defaults=True):
     description: Text | msgspec.UnsetType = msgspec.UNSET
 
 
-class ModuleConfig(msgspec.Struct, omit_defaults=True):
+class ModuleConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the module changes in its package."""
 
     env: Env = {}

@@ -1,0 +1,1 @@
+"""How a service comes to have processes. One face: base.Driver."""

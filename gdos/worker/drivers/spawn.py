@@ -1,0 +1,93 @@
+"""Processes that the worker starts itself, each in its own session, found again by PID and start time."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+
+from gdos.model.errors import GdosError
+from gdos.model.values import Exit, Identity
+from gdos.worker.drivers.base import Handle, Spec
+from gdos.worker.platform.base import LAUNCH, MARK, Platform
+
+log = logging.getLogger(__name__)
+KILL_S = 5.0
+_ROUND_S = 0.01
+
+
+class SpawnDriver:
+    """See base.Driver."""
+
+    def __init__(self, system: Platform) -> None:
+        self._system = system
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._lock = threading.Lock()
+
+    def start(self, spec: Spec) -> Handle:
+        child = self._system.spawn(spec.command)
+        with self._lock:
+            self._children[child.pid] = child
+        identity = self._system.identify(child.pid)
+        if identity is None:  # it has ended already: an identity that nothing else can have
+            identity = Identity(child.pid, 0, self._system.boot())
+        return Handle(identity, spec.mark, spec.launch)
+
+    def recover(self, handle: Handle | None, mark: str) -> Handle | None:
+        if handle is not None and self._system.is_alive(handle.process):
+            owner = self._system.mark_of(handle.process.pid, MARK)
+            return handle if owner in (None, mark) else None
+        found = self._system.marked(mark)
+        if not found:
+            return None
+        main = min(found, key=lambda i: (i.started, i.pid))
+        if handle is not None and self._system.mark_of(main.pid, LAUNCH) == handle.launch:
+            return None  # its main process has ended; these are what is left of it
+        return Handle(main, mark, self._system.mark_of(main.pid, LAUNCH) or "")
+
+    def watch(self, handle: Handle, post: Callable[[Exit], None]) -> None:
+        pid = handle.process.pid
+        once = threading.Lock()
+
+        def ended() -> None:
+            if not once.acquire(blocking=False):
+                return
+            with self._lock:
+                child = self._children.pop(pid, None)
+            post(self._system.exit_of(child.wait()) if child is not None else Exit())
+
+        self._system.watch(handle.process, ended)
+
+    def ask_stop(self, handle: Handle, spec: Spec | None) -> None:
+        if spec is None or spec.stop is None:
+            self._system.signal_group(handle.process, spec.stop_signal if spec else "TERM")
+            return
+        child = self._system.spawn(spec.stop)
+        code = child.wait()
+        if code != 0:
+            raise GdosError(f"the stop program ended with {code}")
+
+    def kill(self, handle: Handle) -> list[int]:
+        deadline = time.monotonic() + KILL_S
+        while True:
+            found = self._system.tree(handle.process, handle.mark)
+            if not found or time.monotonic() > deadline:
+                return [identity.pid for identity in found]
+            for identity in found:
+                self._system.kill(identity)
+            self._wait_gone(found, deadline)
+
+    def _wait_gone(self, found: list[Identity], deadline: float) -> None:
+        while time.monotonic() < deadline and any(map(self._system.is_alive, found)):
+            time.sleep(_ROUND_S)
+
+    def sweep(self, handle: Handle) -> int:
+        found = self._system.marked(handle.mark, but_launch=handle.launch)
+        for identity in found:
+            self._system.kill(identity)
+        return len(found)
+
+    def inspect(self, handle: Handle) -> list[int]:
+        return self._system.members(handle.process)

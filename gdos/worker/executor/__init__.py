@@ -1,0 +1,1 @@
+"""One instance: what is wanted of it, what is, and the steps in between."""

@@ -1,0 +1,29 @@
+"""Getting a release onto the node: fetch, unpack, check that it can run here. In the pool."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+
+from gdos.model.wanted import Release
+from gdos.pack.zipguard import Cancelled
+from gdos.worker.disk import InstanceFolder
+from gdos.worker.executor.fetch import Cache, Source, unpack
+from gdos.worker.executor.launch import check_fit, link_data
+
+
+def bring(release: Release, folder: InstanceFolder, cache: Cache, source: Source, stop: threading.Event) -> None:
+    """The release unpacked in the instance's folder. Raises GdosError: Refused and bad_package are final."""
+
+    def check() -> None:
+        if stop.is_set():
+            raise Cancelled("no longer wanted")
+
+    folder.make()
+    path = cache.fetch(release, source, check)
+    staged = folder.releases / f"{release.sha256}.staged"
+    shutil.rmtree(staged, ignore_errors=True)
+    manifest = unpack(path, staged, check).manifest
+    check_fit(manifest, staged)
+    link_data(manifest, folder, staged)
+    staged.replace(folder.release(release.sha256))

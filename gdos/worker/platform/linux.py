@@ -1,0 +1,201 @@
+"""Linux: /proc for who is who, pidfd so that an exit is seen in a millisecond, and no stranger is ever signalled."""
+
+from __future__ import annotations
+
+import sys
+
+if sys.platform == "linux":
+    import contextlib
+    import logging
+    import os
+    import selectors
+    import signal
+    import subprocess
+    import threading
+    import time
+    from collections.abc import Callable
+
+    from gdos.model.values import Exit, Identity
+    from gdos.worker.platform import posix
+    from gdos.worker.platform.base import LAUNCH, MARK, Command, Found
+
+    log = logging.getLogger(__name__)
+
+    def read_stat(pid: int) -> Found | None:
+        """One process from /proc/PID/stat; None when it is gone or a zombie."""
+        try:
+            with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+                data = file.read(1024)
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        rest = data[data.rindex(b")") + 2 :].split()
+        if rest[0] in (b"Z", b"X"):
+            return None
+        return Found(pid, int(rest[1]), int(rest[19]), int(rest[2]), int(rest[3]))
+
+    def read_environ(pid: int) -> bytes:
+        """The environment as it was at the start of the program, with a zero byte at both ends; b'' if unreadable."""
+        try:
+            with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+                parts = []
+                while part := file.read(1 << 16):
+                    parts.append(part)
+            return b"\0" + b"".join(parts) + b"\0"
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return b""
+
+    class Watcher:
+        """One thread waits for all processes by their pidfds."""
+
+        def __init__(self) -> None:
+            self._selector = selectors.DefaultSelector()
+            self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            self._selector.register(self._wake_read, selectors.EVENT_READ, None)
+            self._is_closed = False
+            self._thread = threading.Thread(target=self._run, name="exits", daemon=True)
+            self._thread.start()
+
+        def add(self, pid: int, on_exit: Callable[[], None]) -> None:
+            """Raises ProcessLookupError when there is no such process."""
+            fd = os.pidfd_open(pid)
+            self._selector.register(fd, selectors.EVENT_READ, on_exit)
+
+        def close(self) -> None:
+            self._is_closed = True
+            with contextlib.suppress(OSError):
+                os.write(self._wake_write, b"x")
+            self._thread.join()
+
+        def _run(self) -> None:
+            while not self._is_closed:
+                for key, _ in self._selector.select():
+                    if key.data is None:
+                        continue
+                    self._selector.unregister(key.fd)
+                    os.close(key.fd)
+                    try:
+                        key.data()
+                    except Exception:
+                        log.exception("telling of an exit failed")
+            for key in list(self._selector.get_map().values()):
+                os.close(key.fd)
+            os.close(self._wake_write)
+            self._selector.close()
+
+    class System:
+        """See base.Platform."""
+
+        def __init__(self) -> None:
+            with open("/proc/sys/kernel/random/boot_id") as file:
+                self._boot = file.read().strip()
+            self._watcher = Watcher()
+            self._table: list[Found] = []
+            self._table_at = -1.0
+            self._table_lock = threading.Lock()
+
+        def boot(self) -> str:
+            return self._boot
+
+        def spawn(self, command: Command) -> subprocess.Popen[bytes]:
+            return posix.spawn(command)
+
+        def identify(self, pid: int) -> Identity | None:
+            found = read_stat(pid)
+            return Identity(pid, found.started, self._boot) if found else None
+
+        def is_alive(self, identity: Identity) -> bool:
+            found = read_stat(identity.pid) if identity.boot == self._boot else None
+            return found is not None and found.started == identity.started
+
+        def mark_of(self, pid: int, name: str) -> str | None:
+            _, found, rest = read_environ(pid).partition(f"\0{name}=".encode())
+            return rest.partition(b"\0")[0].decode(errors="replace") if found else None
+
+        def watch(self, identity: Identity, on_exit: Callable[[], None]) -> None:
+            try:
+                self._watcher.add(identity.pid, on_exit)
+            except ProcessLookupError:
+                on_exit()
+                return
+            if not self.is_alive(identity) and read_stat(identity.pid) is not None:
+                on_exit()  # the PID is somebody else's now; the agent ignores a second call
+
+        def _snapshot(self) -> list[Found]:
+            """All processes, listed after this call began; callers at the same time share one look."""
+            asked = time.monotonic()
+            with self._table_lock:
+                if self._table_at <= asked:
+                    self._table_at = time.monotonic()
+                    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
+                    self._table = [found for found in map(read_stat, pids) if found is not None]
+                return self._table
+
+        def tree(self, root: Identity, mark: str) -> list[Identity]:
+            table = self._snapshot()
+            by_pid = {f.pid: f for f in table}
+            leader = by_pid.get(root.pid)
+            is_ours = root.boot == self._boot and (leader is None or leader.started == root.started)
+            found: dict[int, Found] = {}
+            if is_ours:
+                ids = (root.pid,)
+                members = [f for f in table if f.started >= root.started]
+                found = {f.pid: f for f in members if f.pid in ids or f.group in ids or f.session in ids}
+                grown = True
+                while grown:
+                    more = [f for f in members if f.parent in found and f.pid not in found]
+                    found.update((f.pid, f) for f in more)
+                    grown = bool(more)
+            for f in self._marked(table, mark):
+                found[f.pid] = f
+            found.pop(os.getpid(), None)
+            return [Identity(f.pid, f.started, self._boot) for f in found.values()]
+
+        def marked(self, mark: str, *, but_launch: str = "") -> list[Identity]:
+            found = []
+            for f in self._marked(self._snapshot(), mark):
+                if not but_launch or self.mark_of(f.pid, LAUNCH) != but_launch:
+                    found.append(Identity(f.pid, f.started, self._boot))
+            return found
+
+        def _marked(self, table: list[Found], mark: str) -> list[Found]:
+            needle = f"\0{MARK}={mark}\0".encode()
+            return [f for f in table if f.parent != 2 and f.pid > 2 and needle in read_environ(f.pid)]
+
+        def members(self, root: Identity) -> list[int]:
+            out = [root.pid]
+            for pid in out:
+                try:
+                    tasks = os.listdir(f"/proc/{pid}/task") if pid != root.pid or _threads(pid) else [str(pid)]
+                    for task in tasks:
+                        with open(f"/proc/{pid}/task/{task}/children", "rb", buffering=0) as file:
+                            out.extend(map(int, file.read(65536).split()))
+                except (FileNotFoundError, ProcessLookupError):
+                    continue
+            return out
+
+        def signal_group(self, root: Identity, name: str) -> None:
+            posix.signal_group(root, name, self.is_alive(root))
+
+        def kill(self, identity: Identity) -> None:
+            """By pidfd: between the check and the signal the PID cannot become another's."""
+            try:
+                fd = os.pidfd_open(identity.pid)
+            except ProcessLookupError:
+                return
+            try:
+                if self.is_alive(identity):
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+            finally:
+                os.close(fd)
+
+        def exit_of(self, code: int) -> Exit:
+            return posix.exit_of(code)
+
+        def close(self) -> None:
+            self._watcher.close()
+
+    def _threads(pid: int) -> bool:
+        """Whether the process may have children of other threads than its first."""
+        return len(os.listdir(f"/proc/{pid}/task")) > 1

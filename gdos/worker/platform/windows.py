@@ -1,0 +1,75 @@
+"""Windows: process groups, trees by psutil, exits by looking. Job Objects are not there yet (docs/platforms.md)."""
+
+from __future__ import annotations
+
+import sys
+
+if sys.platform == "win32":
+    import os
+    import signal
+    import subprocess
+    from collections.abc import Callable
+
+    from gdos.model.errors import NotBuilt
+    from gdos.model.values import Exit, Identity
+    from gdos.worker.platform import scan
+    from gdos.worker.platform.base import Command
+
+    class System:
+        """See base.Platform."""
+
+        def __init__(self) -> None:
+            self._boot = scan.boot()
+            self._poller = scan.Poller(self.is_alive)
+
+        def boot(self) -> str:
+            return self._boot
+
+        def spawn(self, command: Command) -> subprocess.Popen[bytes]:
+            if command.user:
+                raise NotBuilt("user: running as another user is not possible on Windows")
+            with open(command.output, "ab") as output:
+                return subprocess.Popen(
+                    command.argv,
+                    cwd=command.cwd,
+                    env=dict(command.env),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    creationflags=subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW,
+                )
+
+        def identify(self, pid: int) -> Identity | None:
+            return scan.identify(pid, self._boot)
+
+        def is_alive(self, identity: Identity) -> bool:
+            return scan.identify(identity.pid, self._boot) == identity
+
+        def mark_of(self, pid: int, name: str) -> str | None:
+            return scan.mark_of(pid, name)
+
+        def watch(self, identity: Identity, on_exit: Callable[[], None]) -> None:
+            self._poller.add(identity, on_exit)
+
+        def tree(self, root: Identity, mark: str) -> list[Identity]:
+            return scan.tree(root, mark, self._boot)
+
+        def marked(self, mark: str, *, but_launch: str = "") -> list[Identity]:
+            return scan.marked(mark, self._boot, but_launch)
+
+        def members(self, root: Identity) -> list[int]:
+            return scan.members(root)
+
+        def signal_group(self, root: Identity, name: str) -> None:
+            """There are no signals; Ctrl-Break is what a console program can hear."""
+            if self.is_alive(root):
+                os.kill(root.pid, signal.CTRL_BREAK_EVENT)
+
+        def kill(self, identity: Identity) -> None:
+            scan.kill(identity, self._boot)
+
+        def exit_of(self, code: int) -> Exit:
+            return Exit(code=code)
+
+        def close(self) -> None:
+            self._poller.close()
