@@ -37,7 +37,6 @@ TIME = (2020, 1, 1, 0, 0, 0)
 UNUSED_FOLDERS = (
     "bin",
     "pycparser",  # cffi needs it to compile, not to run
-    "prometheus_client/openmetrics",
     "prometheus_client/twisted",
     "psutil/tests",
     "click/testing.py",

@@ -40,7 +40,11 @@ def show(value: Any) -> str:
 
 def _walk(info: mi.Type, value: Any, path: str, found: list[Problem], loose: bool, unit: str = "") -> None:
     if isinstance(info, mi.Metadata):
-        unit = str((info.extra or {}).get("unit", unit))
+        extra = info.extra or {}
+        unit = str(extra.get("unit", unit))
+        if "what" in extra and not _fits(info.type, value):
+            found.append(Problem(path, f"expected {extra['what']}, got {show(value)}"))
+            return
         _walk(info.type, value, path, found, loose, unit)
     elif isinstance(info, mi.UnionType):
         _walk_union(info, value, path, found, loose, unit)

@@ -1,0 +1,243 @@
+"""One suite for every driver: what starts can be found, watched, stopped, killed and taken back."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from gdos.model.errors import GdosError
+from gdos.model.values import Exit, Identity
+from gdos.worker.drivers.base import Driver, Handle, Spec
+from gdos.worker.drivers.fake import FakeDriver, Script
+from gdos.worker.drivers.spawn import SpawnDriver
+from gdos.worker.platform import System
+from gdos.worker.platform.base import LAUNCH, MARK, Command
+from tests.kit.packages import APPS
+from tests.kit.wait import wait_until
+
+
+class Bench:
+    """A driver and how to make it run things."""
+
+    def __init__(self, driver: Driver, folder: Path, system: Any) -> None:
+        self.driver = driver
+        self.folder = folder
+        self.system = system
+        self.launches = 0
+
+    def spec(self, app: str = "sleeper", **env: str) -> Spec:
+        self.launches += 1
+        mark = str(self.folder)
+        variables = {"PATH": os.environ["PATH"], MARK: mark, LAUNCH: str(self.launches), **env}
+        argv = [sys.executable, "-u", str(APPS / f"{app}.py")]
+        return Spec(Command(argv, self.folder, variables, self.folder / "app.log"), mark, str(self.launches))
+
+    def prepare(self, **script: Any) -> None:
+        if isinstance(self.driver, FakeDriver):
+            self.driver.scripts[str(self.folder)] = Script(**script)
+
+    def exits(self, handle: Handle) -> queue.SimpleQueue[Exit]:
+        found: queue.SimpleQueue[Exit] = queue.SimpleQueue()
+        self.driver.watch(handle, found.put)
+        return found
+
+
+@pytest.fixture(params=["spawn", "fake"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    system = System()
+    driver: Driver = FakeDriver() if request.param == "fake" else SpawnDriver(system)
+    made = Bench(driver, tmp_path, system)
+    yield made
+    for identity in system.marked(str(tmp_path)):
+        system.kill(identity)
+    system.close()
+
+
+def test_start_gives_a_handle_that_recover_takes_back(bench: Bench) -> None:
+    handle = bench.driver.start(bench.spec())
+    assert bench.driver.recover(handle, str(bench.folder)) == handle
+    assert bench.driver.inspect(handle)[0] == handle.process.pid
+    assert bench.driver.kill(handle) == []
+    assert bench.driver.recover(handle, str(bench.folder)) is None
+
+
+def test_an_exit_is_told_exactly_once(bench: Bench) -> None:
+    handle = bench.driver.start(bench.spec())
+    exits = bench.exits(handle)
+    bench.driver.ask_stop(handle, None)
+    assert exits.get(timeout=10) == Exit(signal=15)
+    bench.driver.kill(handle)
+    assert exits.empty()
+
+
+def test_watching_what_has_ended_tells_at_once(bench: Bench) -> None:
+    handle = bench.driver.start(bench.spec())
+    bench.driver.kill(handle)
+    assert bench.exits(handle).get(timeout=10).signal == 9
+
+
+def test_kill_ends_what_does_not_listen_and_is_idempotent(bench: Bench) -> None:
+    bench.prepare(ignores_stop=True)
+    handle = bench.driver.start(bench.spec("stubborn"))
+    log = bench.folder / "app.log"
+    if isinstance(bench.driver, SpawnDriver):
+        wait_until(lambda: log.exists() and b"hello" in log.read_bytes(), "its first line")
+    exits = bench.exits(handle)
+    bench.driver.ask_stop(handle, None)
+    assert bench.driver.kill(handle) == []
+    assert exits.get(timeout=10).signal == 9
+    assert bench.driver.kill(handle) == []
+
+
+def test_nothing_is_recovered_where_nothing_was_started(bench: Bench) -> None:
+    assert bench.driver.recover(None, str(bench.folder)) is None
+
+
+def test_a_start_that_fails_raises(bench: Bench) -> None:
+    bench.prepare(start_error="no such program")
+    spec = bench.spec()
+    broken = Spec(Command(["/no/such/program"], bench.folder, {}, bench.folder / "app.log"), spec.mark, spec.launch)
+    with pytest.raises((OSError, GdosError)):
+        bench.driver.start(broken)
+
+
+# --- what only real processes can do wrong
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Iterator[Bench]:
+    system = System()
+    made = Bench(SpawnDriver(system), tmp_path, system)
+    yield made
+    for identity in system.marked(str(tmp_path)):
+        system.kill(identity)
+    system.close()
+
+
+def forked(real: Bench) -> tuple[Handle, set[int]]:
+    """The forker, once its whole tree is there."""
+    handle = real.driver.start(real.spec("forker"))
+    log = real.folder / "app.log"
+    wait_until(lambda: b"forked" in log.read_bytes(), "the tree")
+
+    def tree() -> set[int]:
+        found = {i.pid for i in real.system.tree(handle.process, str(real.folder))}
+        sleeps = [p for p in found if psutil.Process(p).name() == "sleep"]
+        return found if len(sleeps) == 3 else set()
+
+    return handle, wait_until(tree, "three sleepers")
+
+
+def test_kill_ends_the_tree_and_all_that_escaped(real: Bench) -> None:
+    handle, pids = forked(real)
+    assert real.driver.kill(handle) == []
+    assert [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != "zombie"] == []
+
+
+def test_what_escaped_is_found_after_the_main_process_ended(real: Bench) -> None:
+    handle, pids = forked(real)
+    real.system.kill(handle.process)
+    wait_until(lambda: not real.system.is_alive(handle.process), "the end of the main process")
+    assert real.driver.recover(handle, str(real.folder)) is None
+    assert real.driver.kill(handle) == []
+    assert all(not psutil.pid_exists(p) or psutil.Process(p).status() == "zombie" for p in pids)
+
+
+def test_a_sweep_ends_earlier_launches_only(real: Bench) -> None:
+    old, _ = forked(real)
+    real.system.kill(old.process)
+    new = real.driver.start(real.spec())
+    assert real.driver.sweep(new) >= 1
+    wait_until(lambda: {i.pid for i in real.system.marked(str(real.folder))} == {new.process.pid}, "the sweep")
+
+
+def test_a_process_whose_handle_was_never_written_is_found_by_its_mark(real: Bench) -> None:
+    handle = real.driver.start(real.spec())
+    found = wait_until(lambda: real.driver.recover(None, str(real.folder)), "the mark")
+    assert found == handle
+
+
+def test_a_reused_pid_is_a_stranger(real: Bench) -> None:
+    handle = real.driver.start(real.spec())
+    stranger = Handle(
+        Identity(handle.process.pid, handle.process.started + 1, handle.process.boot), "/elsewhere", "1"
+    )
+    assert real.driver.recover(stranger, "/elsewhere") is None
+    real.driver.ask_stop(stranger, None)
+    real.driver.kill(stranger)
+    assert real.system.is_alive(handle.process)
+    elsewhere = Handle(Identity(handle.process.pid, handle.process.started, "another boot"), "/elsewhere", "1")
+    real.driver.kill(elsewhere)
+    assert real.system.is_alive(handle.process)
+
+
+def test_an_instance_of_another_work_folder_is_not_taken(real: Bench, tmp_path_factory: pytest.TempPathFactory) -> None:
+    handle = real.driver.start(real.spec())
+    copy = tmp_path_factory.mktemp("copy")
+    assert real.driver.recover(handle, str(copy)) is None
+
+
+def test_stdout_is_the_file_itself(real: Bench) -> None:
+    handle = real.driver.start(real.spec())
+    log = real.folder / "app.log"
+    wait_until(lambda: b"hello" in log.read_bytes(), "its first line")
+    assert Path(f"/proc/{handle.process.pid}/fd/1").resolve() == log.resolve()
+    assert os.getsid(handle.process.pid) == handle.process.pid
+
+
+def test_the_stop_program_is_used(real: Bench) -> None:
+    spec = real.spec("stubborn")
+    script = f"import os; os.kill({os.getpid()}, 0); print('asked')"
+    stop = Command([sys.executable, "-c", script], real.folder, dict(spec.command.env), real.folder / "app.log")
+    handle = real.driver.start(spec)
+    with_stop = Spec(spec.command, spec.mark, spec.launch, "TERM", stop)
+    real.driver.ask_stop(handle, with_stop)
+    assert b"asked" in (real.folder / "app.log").read_bytes()
+    failing = Command([sys.executable, "-c", "raise SystemExit(4)"], real.folder, {}, real.folder / "app.log")
+    with pytest.raises(GdosError, match="ended with 4"):
+        real.driver.ask_stop(handle, Spec(spec.command, spec.mark, spec.launch, "TERM", failing))
+
+
+def test_the_linux_tree_walk_agrees_with_psutil(real: Bench) -> None:
+    handle, _ = forked(real)
+    mine = set(real.driver.inspect(handle))
+    theirs = {handle.process.pid, *(c.pid for c in psutil.Process(handle.process.pid).children(recursive=True))}
+    assert mine == theirs
+
+
+def test_the_linux_sample_agrees_with_psutil(real: Bench) -> None:
+    from gdos.worker.sampling.trees import read_linux, read_psutil
+
+    if sys.platform != "linux":
+        pytest.skip("reads /proc")
+    handle = real.driver.start(real.spec())
+    wait_until(lambda: (real.folder / "app.log").read_bytes(), "its first line")
+    mine, theirs = read_linux(handle.process.pid), read_psutil(handle.process.pid)
+    assert mine is not None
+    assert theirs is not None
+    assert abs(mine.cpu_s - theirs.cpu_s) < 0.5
+    assert abs(mine.rss - theirs.rss) < 4 << 20
+    assert mine.threads == theirs.threads
+
+
+def test_no_descriptor_is_left(real: Bench) -> None:
+    def cycle() -> None:
+        handle = real.driver.start(real.spec())
+        exits = real.exits(handle)
+        real.driver.kill(handle)
+        exits.get(timeout=10)
+
+    cycle()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        cycle()
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before, "the descriptors to be closed")
+
+

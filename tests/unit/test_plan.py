@@ -1,0 +1,169 @@
+"""The heart of the worker by property: whatever the start and the wishes, it ends as wanted and then rests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gdos.model.states import Event, State, step
+from gdos.model.wanted import Action, Actual, Release, Wanted, merge, plan, plan_one
+
+RELEASES = [Release("app", f"{n}.0", str(n) * 64, 100) for n in (1, 2, 3)]
+releases = st.sampled_from(RELEASES)
+serials = st.integers(0, 2)
+wishes = st.builds(
+    Wanted,
+    id=st.just("i-1"),
+    name=st.just("app-1"),
+    system=st.just("s"),
+    module=st.just("m"),
+    revision=st.integers(0, 9),
+    present=st.booleans(),
+    run=st.booleans(),
+    release=releases,
+    start_serial=serials,
+    restart_serial=serials,
+)
+
+
+@dataclass
+class World:
+    """Performs actions as the worker does, at once and without failures."""
+
+    state: State = State.PENDING
+    is_alive: bool = False
+    current: str = ""
+    fetched: set[str] = field(default_factory=set)
+    tried: tuple[int, int] = (-1, -1)
+    is_gone: bool = False
+    starts: int = 0
+
+    def actual(self) -> Actual:
+        return Actual(
+            state=self.state,
+            is_alive=self.is_alive,
+            current=self.current,
+            fetched=frozenset(self.fetched),
+            tried=self.tried,
+        )
+
+    def do(self, action: Action, want: Wanted) -> None:
+        if action is Action.FETCH:
+            if self.state not in (State.DEPLOYING, State.UPGRADING):
+                self.state = step(self.state, Event.UPGRADE if self.current else Event.DEPLOY)
+            self.fetched.add(want.release.sha256)
+        elif action is Action.SWITCH:
+            assert not self.is_alive, "a release may not be pulled away from a running process"
+            self.current, self.tried = want.release.sha256, (-1, -1)
+            if self.state is State.PENDING:
+                self.state = step(self.state, Event.DEPLOY)
+            if self.state in (State.DEPLOYING, State.UPGRADING):
+                self.state = step(self.state, Event.DEPLOYED)
+        elif action is Action.START:
+            assert not self.is_alive, "never two processes for one instance"
+            assert self.current == want.release.sha256
+            self.state = step(step(self.state, Event.START), Event.READY)
+            self.is_alive, self.tried = True, (want.start_serial, want.restart_serial)
+            self.starts += 1
+        elif action is Action.STOP:
+            if self.state is not State.STOPPING:
+                self.state = step(self.state, Event.STOP)
+            self.state, self.is_alive = step(self.state, Event.STOPPED), False
+        elif action is Action.SETTLE:
+            self.state = step(self.state, Event.STOP)
+        elif action is Action.DESTROY:
+            assert not self.is_alive
+            self.state = step(self.state, Event.DESTROY)
+            self.is_gone = True
+
+
+def settle(world: World, want: Wanted) -> int:
+    """Act until nothing is left to do; the number of actions."""
+    for count in range(20):
+        action = plan_one(want, world.actual(), 0.0)
+        if action is None or world.is_gone:
+            return count
+        world.do(action, want)
+    raise AssertionError(f"it never rests: {world}")
+
+
+def check(world: World, want: Wanted) -> None:
+    if not want.present:
+        assert world.is_gone
+    else:
+        assert world.current == want.release.sha256
+        assert world.is_alive is want.run
+        assert world.state is (State.RUNNING if want.run else State.STOPPED)
+
+
+@given(st.lists(wishes, min_size=1, max_size=6))
+def test_whatever_was_wanted_before_it_ends_as_wanted_now(history: list[Wanted]) -> None:
+    world = World()
+    for want in history:
+        settle(world, want)
+        check(world, want)
+        if world.is_gone:
+            world = World()
+
+
+@given(wishes)
+def test_asking_twice_does_nothing_twice(want: Wanted) -> None:
+    world = World()
+    settle(world, want)
+    starts = world.starts
+    if not world.is_gone:
+        assert settle(world, want) == 0
+        assert world.starts == starts
+
+
+@given(wishes, st.sampled_from(State), st.booleans(), releases)
+def test_a_busy_instance_is_only_ever_cancelled(want: Wanted, state: State, alive: bool, current: Release) -> None:
+    actual = Actual(state=state, is_busy=True, is_alive=alive, current=current.sha256)
+    assert plan_one(want, actual, 0.0) in (None, Action.CANCEL)
+
+
+@given(wishes, st.sampled_from([State.BACKOFF, State.PENDING]), st.floats(0, 100))
+def test_back_off_is_waited_for(want: Wanted, state: State, now: float) -> None:
+    tried = (want.start_serial, want.restart_serial)
+    fetched = frozenset([want.release.sha256]) if state is State.BACKOFF else frozenset[str]()
+    actual = Actual(state=state, current=want.release.sha256, fetched=fetched, tried=tried, next_try=50.0)
+    action = plan_one(want, actual, now)
+    if now < 50.0 and want.present and want.run:
+        assert action is None
+    if now >= 50.0 and want.present and want.run:
+        assert action in (Action.START, Action.FETCH)
+
+
+def test_a_restart_is_asked_for_by_its_serial() -> None:
+    want = Wanted(id="i", name="n", system="s", module="m", revision=1, release=RELEASES[0])
+    world = World()
+    settle(world, want)
+    again = Wanted(id="i", name="n", system="s", module="m", revision=2, release=RELEASES[0], restart_serial=1)
+    settle(world, again)
+    assert world.starts == 2
+    check(world, again)
+
+
+def test_a_failed_instance_starts_again_only_when_asked() -> None:
+    want = Wanted(id="i", name="n", system="s", module="m", revision=1, release=RELEASES[0])
+    sha = RELEASES[0].sha256
+    failed = Actual(state=State.FAILED, current=sha, fetched=frozenset([sha]), tried=(0, 0))
+    assert plan_one(want, failed, 0.0) is None
+    assert plan({"i": want}, {"i": failed}, 0.0) == {}
+    asked = Wanted(id="i", name="n", system="s", module="m", revision=2, release=RELEASES[0], start_serial=1)
+    assert plan({"i": asked}, {"i": failed}, 0.0) == {"i": Action.START}
+
+
+def test_a_wanted_list_that_says_nothing_of_an_instance_leaves_it_alone() -> None:
+    old = Wanted(id="i-old", name="n", system="s", module="m", revision=5, release=RELEASES[0])
+    new = Wanted(id="i-new", name="n", system="s", module="m", revision=6, release=RELEASES[0])
+    merged = merge({"i-old": old}, [new], full=True)
+    assert set(merged) == {"i-old", "i-new"}
+
+
+def test_an_older_change_does_not_replace_a_newer_one() -> None:
+    new = Wanted(id="i", name="n", system="s", module="m", revision=6, release=RELEASES[0], run=False)
+    old = Wanted(id="i", name="n", system="s", module="m", revision=5, release=RELEASES[0], run=True)
+    assert merge({"i": new}, [old], full=False)["i"] is new
