@@ -17,7 +17,6 @@ from gdos.model.errors import BadConfig, Conflict, NotAllowed
 
 HEAD_S = 15.0
 HEAD_MAX = 32 << 10
-_READ_MAX = 64 << 10
 _TLS_BUFFER = 16 << 10
 
 
@@ -41,10 +40,10 @@ class GuardedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
-            self._received += len(data)
-            if self._received > HEAD_MAX + _READ_MAX:
+            if self._received > HEAD_MAX:  # in earlier reads; this one may hold the head's end and much of a body
                 self._too_large()
                 return
+            self._received += len(data)
             if self._timer is None:
                 self._arm()
         super().data_received(data)
@@ -65,10 +64,11 @@ class GuardedHttp(HttpToolsProtocol):
             return
         super().on_headers_complete()
 
-    def on_response_complete(self) -> None:
+    def on_message_complete(self) -> None:
+        """What comes now is another head. An early answer does not count: the rest of that body still comes."""
         self._in_head = True
         self._received = 0
-        super().on_response_complete()
+        super().on_message_complete()
 
     def _too_large(self) -> None:
         self._disarm()

@@ -178,5 +178,5 @@ def _means(raw: list[float], width: int) -> list[float | None]:
 
 
 def _tidy(value: float) -> float:
-    """float32 noise away: 0.10000000149 -> 0.1."""
-    return float(f"{value:.6g}")
+    """float32 noise away: 0.10000000149 -> 0.1; large values are whole numbers anyway."""
+    return float(round(value)) if abs(value) >= 1e5 else float(f"{value:.6g}")

@@ -101,6 +101,8 @@ class Bridge:
         except Gone:
             return  # uvicorn closes the connection of a request without an answer
         if head is not None:
+            if all(name != b"content-length" for name, _ in head["headers"]):
+                head["headers"].append((b"content-length", b"%d" % len(body)))
             await send(head)
         await send({"type": "http.response.body", "body": body})
 

@@ -1,4 +1,5 @@
 """Writes a line and ends: with the code in the file `code` beside its data, or in $EXIT_CODE."""
+
 import os
 import sys
 import time

@@ -1,4 +1,5 @@
 """Writes numbered lines as fast as it can, then sleeps."""
+
 import os
 import signal
 

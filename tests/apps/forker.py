@@ -1,4 +1,5 @@
 """A tree that tries to get away: a child, a grandchild in a session of its own, and a daemonised one."""
+
 import os
 import signal
 import subprocess

@@ -1,4 +1,5 @@
 """Says hello, then sleeps until a signal ends it."""
+
 import os
 import signal
 

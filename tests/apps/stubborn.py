@@ -1,4 +1,5 @@
 """Ignores every polite signal."""
+
 import signal
 import time
 

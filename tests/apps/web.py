@@ -1,4 +1,5 @@
 """An HTTP service on $PORT that becomes ready after $LATE seconds, or never when $LATE is 'never'."""
+
 import os
 import signal
 import sys

@@ -166,9 +166,7 @@ def test_a_process_whose_handle_was_never_written_is_found_by_its_mark(real: Ben
 
 def test_a_reused_pid_is_a_stranger(real: Bench) -> None:
     handle = real.driver.start(real.spec())
-    stranger = Handle(
-        Identity(handle.process.pid, handle.process.started + 1, handle.process.boot), "/elsewhere", "1"
-    )
+    stranger = Handle(Identity(handle.process.pid, handle.process.started + 1, handle.process.boot), "/elsewhere", "1")
     assert real.driver.recover(stranger, "/elsewhere") is None
     real.driver.ask_stop(stranger, None)
     real.driver.kill(stranger)
@@ -239,5 +237,3 @@ def test_no_descriptor_is_left(real: Bench) -> None:
     for _ in range(5):
         cycle()
     wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before, "the descriptors to be closed")
-
-

@@ -244,4 +244,6 @@ class Cluster:
             found = [i for i in self.instances() if i["name"] == name]
             return found[0] if found and found[0]["state"] == state else None
 
-        return wait_until(look, f"{name} to be {state} (is {[(i['state'], i['reason']) for i in self.instances()]})", timeout_s)
+        return wait_until(
+            look, f"{name} to be {state} (is {[(i['state'], i['reason']) for i in self.instances()]})", timeout_s
+        )

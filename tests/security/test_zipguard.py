@@ -45,7 +45,7 @@ def refused(file: io.BytesIO, limits: Limits | None = None) -> str:
 @pytest.mark.parametrize(
     "name",
     ["../evil", "a/../../evil", "/etc/passwd", "C:/x", "c:x", "a\\..\\b", "..", "a/./b", "a//b", "con", "a/NUL.txt",
-     "lpt1", "x.", "x ", "a:b", "bell\x07", "\ud800".encode("utf-8", "surrogatepass").decode("latin1"), "n" * 2000],
+     "lpt1", "x.", "x ", "a:b", "bell\x07", "n" * 2000],
 )  # fmt: skip
 def test_hostile_names(name: str) -> None:
     assert "refused" in refused(make((name, b"x")))
@@ -179,7 +179,9 @@ names = st.lists(parts, min_size=1, max_size=4).map("/".join)
 
 @settings(deadline=None)
 @given(entries=st.lists(st.tuples(names, st.binary(max_size=50)), max_size=6))
-def test_any_zip_never_writes_outside(tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[str, bytes]]) -> None:
+def test_any_zip_never_writes_outside(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[tuple[str, bytes]]
+) -> None:
     root = tmp_path_factory.mktemp("zip")
     import warnings
 

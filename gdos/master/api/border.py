@@ -199,14 +199,14 @@ def _query(kind: type[msgspec.Struct], query: Any) -> Any:
 def _respond(route: Route, answer: Answer) -> Any:
     status = answer.status or route.status
     if answer.raw is not None:
-        return bottle.HTTPResponse(answer.raw, status, headerlist=[*answer.headers, *HEADERS])
+        return bottle.HTTPResponse(answer.raw, status, headers=[*answer.headers, *HEADERS])
     if route.returns is None and answer.body is None:
-        return bottle.HTTPResponse(b"", 204 if status == 200 else status, headerlist=[*answer.headers, *HEADERS])
+        return bottle.HTTPResponse(b"", 204 if status == 200 else status, headers=[*answer.headers, *HEADERS])
     data = msgspec.json.encode(answer.body)
     headers = [("Content-Type", "application/json"), ("Cache-Control", "no-store"), *answer.headers, *HEADERS]
     if route.method == "GET" and status == 200:
         headers.append(("ETag", etag(answer.body)))
-    return bottle.HTTPResponse(data, status, headerlist=headers)
+    return bottle.HTTPResponse(data, status, headers=headers)
 
 
 def etag(body: Any) -> str:
@@ -237,7 +237,7 @@ def problem(error: GdosError) -> Any:
     headers = [("Content-Type", "application/problem+json"), ("Cache-Control", "no-store"), *HEADERS]
     if error.status == 401:
         headers.append(("WWW-Authenticate", "Bearer"))
-    return bottle.HTTPResponse(msgspec.json.encode(body), error.status, headerlist=headers)
+    return bottle.HTTPResponse(msgspec.json.encode(body), error.status, headers=headers)
 
 
 def _bottle_error(error: Any) -> Any:

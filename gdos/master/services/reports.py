@@ -76,6 +76,7 @@ def _apply(db: Db, ctx: Context, node: str, report: Report, out: Outcome) -> Non
         "revision": report.revision,
         "is_settled": report.is_settled,
         "is_gone": report.is_gone,
+        "is_current": report.sha256 == before["sha256"],
     }
     out.tasks |= tasks.on_report(db, ctx, before, seen)
     out.instances.add(report.instance)

@@ -75,7 +75,7 @@ def create(db: Db, ctx: Context, who: Who, kind: str, target: str, steps: list[S
 def on_report(db: Db, ctx: Context, before: Row, report: dict[str, Any]) -> set[str]:
     """Move the open steps of an instance along; returns the tasks that changed.
 
-    `report`: state, revision, reason, is_settled, is_gone as stored.
+    `report`: state, revision, reason, is_settled, is_gone, and is_current: the release is the wanted one.
     """
     touched = set()
     for step in table.open_steps(db, before["id"]):
@@ -100,6 +100,9 @@ def _judge(step: Row, report: dict[str, Any]) -> tuple[str, str]:
         if report["is_gone"]:
             return "succeeded", "gone"
         return "running", report["reason"] or state.value
+    needs_release = goal == "running" or step["name"] in ("upgrade", "rollback")
+    if report["is_settled"] and needs_release and not report["is_current"]:
+        return "failed", report["reason"] or "another version runs"
     if state in GOALS[goal] and report["is_settled"]:
         return "succeeded", state.value
     if goal == "running" and (state in TROUBLED or (report["is_settled"] and state not in UP)):

@@ -62,7 +62,8 @@ class Instance:
         self._wake: Timer | None = None
         self._stop_late: Timer | None = None
         self._readiness: Readiness | None = None
-        self._last: tuple[Any, ...] = ()
+        self._last: tuple[Any, ...] = ()  # what the master was told
+        self._tail: list[str] = []  # the log's end at the last exit
         self._is_unsaved = False
 
     def actual(self) -> Actual:
@@ -107,13 +108,13 @@ class Instance:
 
     # --- state
 
-    def _to(self, event: Event, reason: str = "", tail: list[str] | None = None) -> None:
+    def _to(self, event: Event, reason: str = "") -> None:
         """One transition: table, disk, report, in this order."""
         before = self.record.state
         self.record.state = step(before, event)
         self.record.reason = reason
         self._save()
-        self._report(event.value, tail)
+        self._report(event.value)
         why = f" ({reason})" if reason else ""
         log.info("%s: %s -> %s%s", self.record.name, before.value, self.record.state.value, why)
 
@@ -141,7 +142,7 @@ class Instance:
         idle = self.want is None or plan_one(self.want, self.actual(), self._around.loop.now()) is None
         return idle and not self._jobs and not self._is_asked and self.record.state in SETTLED
 
-    def _report(self, event: str, tail: list[str] | None = None) -> None:
+    def _report(self, event: str) -> None:
         """Tell the master, when there is something that it does not know."""
         r, settled = self.record, self._is_settled()
         pid = r.handle.process.pid if r.handle else None
@@ -162,7 +163,7 @@ class Instance:
             restarts=r.restarts,
             sha256=r.current,
             is_settled=settled,
-            log_tail=tail or [],
+            log_tail=self._tail,
         )
         self._around.report(report)
 
@@ -253,7 +254,7 @@ class Instance:
             self.record.restarts += 1
         self.record.tried = serials
         self.record.launches += 1
-        self._failing = ""
+        self._failing, self._tail = "", []
         self._to(Event.START)
         number, node, driver, policy = (
             self.record.launches,
@@ -357,7 +358,7 @@ class Instance:
 
     def _ended(self, exit_: Exit, reason: str, handle: Handle | None = None) -> None:
         """By itself: the restart policy decides. What it left behind goes, unless a new start sweeps at once."""
-        manifest, tail = self.manifest(), log_tail(self.folder.app_log)
+        manifest, self._tail = self.manifest(), log_tail(self.folder.app_log)
         verdict = restart.after_exit(manifest, exit_, self.record.tries)
         wait = restart.delay_s(manifest, self.record.tries, random.random())
         if handle is not None and not (verdict is restart.Verdict.RETRY and wait < AT_ONCE_S):
@@ -365,12 +366,12 @@ class Instance:
         if verdict is restart.Verdict.RETRY:
             self.record.tries += 1
             self._next_try = self._around.loop.now() + wait
-            self._to(Event.RETRY, f"{reason}; started again in {wait:.1f} s", tail)
+            self._to(Event.RETRY, f"{reason}; started again in {wait:.1f} s")
         elif verdict is restart.Verdict.GIVE_UP:
             count = f" after {self.record.tries} restarts" if self.record.tries else ""
-            self._to(Event.GIVE_UP, f"{reason}{count}", tail)
+            self._to(Event.GIVE_UP, f"{reason}{count}")
         else:
-            self._to(Event.COMPLETE if verdict is restart.Verdict.COMPLETE else Event.ENDED, reason, tail)
+            self._to(Event.COMPLETE if verdict is restart.Verdict.COMPLETE else Event.ENDED, reason)
 
     def _left(self, left: list[int] | None, error: Exception | None) -> None:
         if left or error:
