@@ -30,7 +30,10 @@ MAY_IMPORT = {
     "gdos.worker.link": {"gdos.model", "gdos.wire", "gdos.worker.journal"},
     "gdos.worker": {"gdos.model", "gdos.wire", "gdos.pack"},
     "gdos.master": {"gdos.model", "gdos.wire", "gdos.pack"},
-    "gdos.cli": {"gdos.model", "gdos.pack", "gdos.master.config", "gdos.master.app", "gdos.worker.config", "gdos.worker.slim"},
+    "gdos.cli": {
+        "gdos.model", "gdos.pack",
+        "gdos.master.config", "gdos.master.app", "gdos.worker.config", "gdos.worker.slim",
+    },
 }  # fmt: skip
 # Modules outside a part's own folder that it may not touch, whatever the table above says.
 NEVER = {

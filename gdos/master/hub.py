@@ -373,22 +373,29 @@ class Hub:
     # --- lost nodes
 
     async def _watch(self) -> None:
-        """Once a second: nodes that were silent for longer than the threshold are offline."""
+        """Once a second: nodes that were silent for longer than the threshold are offline, until they speak again."""
         while True:
             await asyncio.sleep(min(1.0, self.threshold_s / 4))
             late = self.now() - self.threshold_s
             lost = {n: self._seen[n][1] for n in self._online if self._seen[n][0] < late}
-            if not lost:
-                continue
-            self._online -= lost.keys()
+            back = {n: self._seen[n][1] for n in self.links.keys() - self._online if self._is_heard(n, late)}
             for node in lost:
                 log.warning("node %s is offline: silent for %.0f s", node, self.threshold_s)
-            loop = asyncio.get_running_loop()
             try:
-                await loop.run_in_executor(self._pool, nodes.went_offline, self._ctx, lost)
+                await self._turn("offline", lost)
+                await self._turn("online", back)
             except GdosError as e:
-                log.error("offline nodes cannot be stored: %s; tried again", e.detail)
-                self._online |= lost.keys()
+                log.error("the nodes' states cannot be stored: %s; tried again", e.detail)
+
+    def _is_heard(self, node: str, late: float) -> bool:
+        """A connection that was only slow carries on without a new hello."""
+        return self.links[node].is_ready and self._seen.get(node, (late, 0))[0] > late
+
+    async def _turn(self, state: str, found: dict[str, int]) -> None:
+        if found:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._pool, nodes.set_state, self._ctx, state, found)
+            self._online = self._online | found.keys() if state == "online" else self._online - found.keys()
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -42,6 +42,7 @@ class Agent:
         self._incoming: list[Wanted] = []
         self._requests = ThreadPoolExecutor(16, "requests")
         self._is_supervising = False
+        self._is_unsaved = False
 
     # --- life
 
@@ -81,21 +82,30 @@ class Agent:
         if message.revision == 0 and message.items:
             return
         items, self._incoming = self._incoming, []
-        self._adopt(message, items)
-
-    def _adopt(self, message: m.WantedList, items: list[Wanted]) -> None:
-        merged = merge(self._wanted, items, full=message.full)
-        try:
-            self._work.write_wanted(message.revision, merged)
-        except OSError as e:
-            log.error("the wanted list cannot be written (%s): tried again", e.strerror or e)
-            self._loop.call_later(SAVE_AGAIN_S, lambda: self._adopt(message, items))
-            return
-        self._wanted, self.revision = merged, message.revision
-        self._send(m.WantedAck(revision=message.revision))
+        self._wanted = merge(self._wanted, items, full=message.full)
+        self.revision = message.revision
+        self._save_wanted()
         self.supervise()
         for want in items:
             self._apply(want)
+
+    def _save_wanted(self) -> None:
+        """Acknowledged is what the disk has. A full one does not keep us from acting: the master says it all again."""
+        try:
+            self._work.write_wanted(self.revision, self._wanted)
+        except OSError as e:
+            if not self._is_unsaved:
+                log.error("the wanted list cannot be written (%s): tried again", e.strerror or e)
+                self._loop.call_later(SAVE_AGAIN_S, self._save_wanted_again)
+            self._is_unsaved = True
+        else:
+            self._is_unsaved = False
+            self._send(m.WantedAck(revision=self.revision))
+
+    def _save_wanted_again(self) -> None:
+        if self._is_unsaved:
+            self._is_unsaved = False
+            self._save_wanted()
 
     def _apply(self, want: Wanted) -> None:
         instance = self.instances.get(want.id)
@@ -155,10 +165,7 @@ class Agent:
 
     def _forget(self, id_: str) -> None:
         if self._wanted.pop(id_, None) is not None:
-            try:
-                self._work.write_wanted(self.revision, self._wanted)
-            except OSError as e:
-                log.warning("the wanted list cannot be written: %s", e)
+            self._save_wanted()
 
     def refresh_roots(self) -> None:
         """For the sampler: which processes there are."""

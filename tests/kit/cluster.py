@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -130,9 +131,21 @@ class Cluster:
             if program.process.poll() is None:
                 program.process.send_signal(signal.SIGCONT)
                 program.kill()
-        for process in self.services():
-            process.kill()
+        self.kill_services()
         wait_until(lambda: not self.services(), "all services to end")
+
+    def kill_services(self) -> None:
+        for process in self.services():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    @staticmethod
+    def mark_of(process: psutil.Process) -> str:
+        """The instance that a process belongs to; of one that has just ended its PID."""
+        try:
+            return process.environ().get("GDOS_INSTANCE_ID", "")
+        except psutil.Error:
+            return str(process.pid)
 
     def services(self) -> list[psutil.Process]:
         """Every process that any instance of this cluster started and that still runs."""

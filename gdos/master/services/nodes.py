@@ -100,9 +100,9 @@ def connected(ctx: Context, node: str, hello: Hello, address: str) -> Row:
     return row
 
 
-def went_offline(ctx: Context, seen: dict[str, int]) -> None:
-    """Nodes that were silent for too long; `seen` maps each to its last contact (milliseconds)."""
-    ctx.store.write(lambda db: table.set_state(db, list(seen), "offline", seen))
+def set_state(ctx: Context, state: str, seen: dict[str, int]) -> None:
+    """Nodes that are 'offline' or 'online' from now on; `seen` maps each to its last contact (milliseconds)."""
+    ctx.store.write(lambda db: table.set_state(db, list(seen), state, seen))
     _tell(ctx, list(seen))
 
 

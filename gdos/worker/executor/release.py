@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Callable
 
 from gdos.model.wanted import Release
 from gdos.pack.zipguard import Cancelled
 from gdos.worker.disk import InstanceFolder
-from gdos.worker.executor.fetch import Cache, Source, unpack
+from gdos.worker.executor.fetch import Cache, Source, explain_disk, unpack
 from gdos.worker.executor.launch import check_fit, link_data
 
 
@@ -19,6 +20,13 @@ def bring(release: Release, folder: InstanceFolder, cache: Cache, source: Source
         if stop.is_set():
             raise Cancelled("no longer wanted")
 
+    try:
+        _bring(release, folder, cache, source, check)
+    except OSError as e:
+        raise explain_disk(e, folder.root) from e
+
+
+def _bring(release: Release, folder: InstanceFolder, cache: Cache, source: Source, check: Callable[[], None]) -> None:
     folder.make()
     path = cache.fetch(release, source, check)
     staged = folder.releases / f"{release.sha256}.staged"
