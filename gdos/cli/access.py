@@ -46,6 +46,27 @@ def login(
         print_line(f"signed in to {client.master} as {user} ({done['role']}); kept in {path}")
 
 
+def reset_password(
+    user: Annotated[str, typer.Option("--user", "-u", help="Whose.")] = "admin",
+    data_dir: Annotated[str | None, typer.Option("--data-dir", help="The master's data folder.")] = None,
+    db_path: Annotated[str | None, typer.Option("--db-path", help="The master's database.")] = None,
+    config: Annotated[str | None, typer.Option("--config", help="The master's configuration file.")] = None,
+) -> None:
+    """Give a user a new password and end all of its sessions; also as `gdos master reset-password`.
+
+    Stop the master first: its data folder has one owner at a time. GDOS_ADMIN_PASSWORD sets the password.
+
+    Example: gdos master reset-password --data-dir /var/lib/gdos
+    """
+    import os
+
+    from gdos.master import config as settings
+    from gdos.master.app import reset_password as reset
+
+    loaded = settings.load({"data-dir": data_dir, "db-path": db_path}, os.environ, config)
+    print_line(f"{user} has the new password {reset(loaded, user, os.environ.get('GDOS_ADMIN_PASSWORD') or None)}")
+
+
 @command
 def logout(session: Session) -> None:
     """End the session and forget it here.

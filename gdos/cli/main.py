@@ -52,6 +52,7 @@ COMMANDS: dict[str, Lazy] = {
     "login": Lazy("gdos.cli.access:login", "Sign in to a master.", ADMIN),
     "logout": Lazy("gdos.cli.access:logout", "End the session.", ADMIN),
     "join-token": Lazy("gdos.cli.access:join_token", "Tokens with which workers join.", ADMIN),
+    "reset-password": Lazy("gdos.cli.access:reset_password", "A new password, on the master's machine.", ADMIN),
     "tokens": Lazy("gdos.cli.access:tokens", "Tokens for programs.", ADMIN),
 }
 

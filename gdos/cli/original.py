@@ -10,6 +10,8 @@ PROGRAMS = {"master": ["master"], "worker": ["worker"], "pack-tool": ["pack"], "
 def translate(program: str, arguments: list[str]) -> list[str]:
     """The arguments as `gdos` takes them. Only what can be nothing else is changed."""
     full = [*PROGRAMS.get(program, []), *arguments]
+    if full[:2] == ["master", "reset-password"]:
+        return full[1:]
     if not full or full[0] not in ("master", "worker"):
         return full
     known, switches = _flags(full[0])

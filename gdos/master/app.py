@@ -314,6 +314,17 @@ def _raise_file_limit() -> None:
             log.warning("the limit of open files is %d: at most %d workers can connect", hard, hard - SOCKETS_RESERVE)
 
 
+def reset_password(config: MasterConfig, user: str, password: str | None) -> str:
+    """A new password for `user` in the database of a master that is stopped. Raises NotFound, Conflict."""
+    if not config.db_path.is_file():
+        raise NotFound(f"there is no database {config.db_path.absolute()}: name the master's --data-dir or --db-path")
+    master = Master(config)
+    try:
+        return access.reset_password(master.ctx, user, password)
+    finally:
+        master.close()
+
+
 def serve(config: MasterConfig, banner: Callable[[str, Master, FirstStart | None], None]) -> None:
     """Run a master until a signal; `banner(url, master, first)` is for people, the ready line for scripts."""
     logs.set_up(config.log_format, config.log_level)

@@ -19,7 +19,7 @@ from gdos.wire import messages as m
 from gdos.worker import facts, joining
 from gdos.worker.agent import Agent, run_in, wall_ms
 from gdos.worker.config import WorkerConfig
-from gdos.worker.disk import NodeFile, WorkDir
+from gdos.worker.disk import WorkDir
 from gdos.worker.drivers.spawn import SpawnDriver
 from gdos.worker.executor.around import Around
 from gdos.worker.executor.fetch import Cache, Source
@@ -140,6 +140,7 @@ class Worker:
         """Until SIGTERM or Ctrl-C. Services run on."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop())
+        joining.check(self.work, self._wish())
         if self.config.port:
             self._local = LocalPort(self.config.host, self.config.port, self._health, self._metrics)
         self.agent.load()
@@ -174,7 +175,7 @@ class Worker:
         tries = 0
         while self.node is None and not self._stopping.is_set():
             try:
-                self.node = self._join()
+                self.node = joining.join(self.work, self._wish())
             except Unreachable as e:
                 tries += 1
                 self._link_state(False, e.detail)
@@ -187,9 +188,9 @@ class Worker:
         if not self._stopping.is_set():
             self.link.start()
 
-    def _join(self) -> NodeFile:
+    def _wish(self) -> joining.Wish:
         c = self.config
-        return joining.join(self.work, joining.Wish(c.master, c.join_token, c.name, self.facts))
+        return joining.Wish(c.master, c.join_token, c.name, self.facts)
 
     def _sample_for_ever(self) -> None:
         host, trees = HostSampler(self.work.root), TreeSampler(self.system.members)

@@ -40,15 +40,24 @@ def join(work: WorkDir, wish: Wish) -> NodeFile:
             " --join-token"
         )
     if not token:
-        raise NotAllowed(
-            f"this node has not joined {wish.master} yet: start it with --join-token TOKEN"
-            " (`gdos join-token create` makes one)"
-        )
+        raise NotAllowed(_no_token(wish.master))
     answer = _post(wish.master, token, {"name": wish.name, "facts": wish.facts})
     node = NodeFile(answer["node"], answer["name"], answer["credential"], place(work))
     work.write_node(node)
     log.info("joined %s as %s (%s)", wish.master, node.name, node.node)
     return node
+
+
+def check(work: WorkDir, wish: Wish) -> None:
+    """Before anything is started: can this node ever join? Raises NotAllowed."""
+    if work.read_node() is None and not wish.join_token and not localjoin.is_local(wish.master):
+        raise NotAllowed(_no_token(wish.master))
+
+
+def _no_token(master: str) -> str:
+    return (
+        f"this node has not joined {master} yet: start it with --join-token TOKEN (`gdos join-token create` makes one)"
+    )
 
 
 def _post(master: str, token: str, body: dict[str, Any]) -> dict[str, Any]:
