@@ -24,7 +24,7 @@ dist/gdos: $(STAMP) $(SOURCES)
 zipapp: dist/gdos ## the one executable file
 
 demo: dist/gdos ## build the file and run the whole tour with it
-	dist/gdos demo --once
+	$(BIN)/python dist/gdos demo --once
 
 lint: $(STAMP) ## ruff, and mypy --strict for the three platforms
 	$(BIN)/ruff check .
