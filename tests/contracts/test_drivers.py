@@ -178,6 +178,7 @@ def test_a_reused_pid_is_a_stranger(real: Bench) -> None:
 
 def test_an_instance_of_another_work_folder_is_not_taken(real: Bench, tmp_path_factory: pytest.TempPathFactory) -> None:
     handle = real.driver.start(real.spec())
+    wait_until(lambda: (real.folder / "app.log").read_bytes(), "its first line")
     copy = tmp_path_factory.mktemp("copy")
     assert real.driver.recover(handle, str(copy)) is None
 
