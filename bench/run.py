@@ -227,11 +227,9 @@ def bench_restart(times: int) -> None:
             time.sleep(0.3)
             at = time.monotonic()
             os.kill(pid, signal.SIGKILL)
-            children = Path(f"/proc/{c.workers['w1'].pid}/task/{c.workers['w1'].pid}/children")
             while not any(_is_new(c.workers["w1"].pid, pid)):
-                pass
+                time.sleep(0.0003)
             found.append((time.monotonic() - at) * 1000)
-            assert children.exists()
             wait_until(lambda p=pid: _pid(record) not in (None, p), "the record")
         say(what="restart after SIGKILL", median_ms=round(statistics.median(found), 2), worst_ms=round(max(found), 2))
 

@@ -107,6 +107,7 @@ def _become_slim(start: dict[str, Any]) -> None:
 
         raise SystemExit(main())
     os.environ["GDOS_WORKER_PATH"] = json.dumps(sys.path)
+    os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # glibc's arenas would cost some MB; a worker computes little
     shown = ["gdos-worker", str(start["flags"].get("master") or ""), str(start["flags"].get("work-dir") or "")]
     sys.stdout.flush()
     sys.stderr.flush()

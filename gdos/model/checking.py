@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -28,8 +29,14 @@ def load(kind: type[T], value: Any, what: str, error: type[GdosError] = BadInput
 def problems_of(kind: Any, value: Any, path: str = "", *, allow_unknown: bool = False) -> list[Problem]:
     """Everything that keeps `value` from being a `kind`; an empty list means that msgspec.convert succeeds."""
     found: list[Problem] = []
-    _walk(mi.type_info(kind), value, path, found, allow_unknown)
+    _walk(_type_info(kind), value, path, found, allow_unknown)
     return found
+
+
+@lru_cache(maxsize=256)
+def _type_info(kind: Any) -> mi.Type:
+    """Taking a type apart costs milliseconds; there are as many as the program has."""
+    return mi.type_info(kind)
 
 
 def show(value: Any) -> str:

@@ -7,8 +7,10 @@ are acknowledged, and the newest sample only.
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import random
+import socket
 import ssl
 import threading
 import time
@@ -128,6 +130,7 @@ class Link:
         finally:
             self._cut()
             sender.join(CONNECT_S)
+            connection.shutdown()  # type: ignore[no-untyped-call]
 
     def _dial(self) -> websocket.WebSocket:
         options = {"context": ssl.create_default_context()} if self._url.startswith("wss:") else {}
@@ -200,8 +203,9 @@ class Link:
         with self._cond:
             connection, self._socket, self._session = self._socket, None, None
             self._cond.notify_all()
-        if connection is not None:
-            connection.shutdown()  # type: ignore[no-untyped-call]
+        if connection is not None and connection.sock is not None:
+            with contextlib.suppress(OSError):  # it has ended by itself
+                connection.sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits in recv; close would not
 
 
 class _RefusedError(Exception):

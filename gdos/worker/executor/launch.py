@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from gdos.model.errors import BadInput, GdosError
@@ -23,7 +24,7 @@ from gdos.worker.executor.fetch import Refused
 from gdos.worker.platform.base import LAUNCH, MARK, Command
 
 OS = {"linux": "linux", "darwin": "darwin", "win32": "windows"}.get(sys.platform, sys.platform)
-_PRIVATE = re.compile(r"^(OPS_|GDOS_|SHIV_|PYTHONPATH$|PYTHONDONTWRITEBYTECODE$|NOTIFY_SOCKET$)")
+_PRIVATE = re.compile(r"^(OPS_|GDOS_|SHIV_|PYTHONPATH$|PYTHONDONTWRITEBYTECODE$|NOTIFY_SOCKET$|MALLOC_ARENA_MAX$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,9 @@ class Launch:
     manifest: Manifest
 
 
+@lru_cache(maxsize=512)
 def manifest_of(release: Path) -> Manifest:
-    """The manifest of an unpacked release. Raises GdosError."""
+    """The manifest of an unpacked release, which never changes: read once. Raises GdosError."""
     try:
         return read((release / FILE).read_bytes(), str(release / FILE)).manifest
     except OSError as e:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import re
 import socket
-import ssl
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gdos.model.manifest import port_of
 from gdos.worker.executor.launch import Probe, split_command
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection  # imported where it is used: a worker without such probes does without
 
 LOOK_S = 3.0
 _LOG_MAX = 1 << 20
@@ -33,6 +35,8 @@ def _tcp(probe: Probe) -> str | None:
 
 
 def _http(probe: Probe) -> str | None:
+    import http.client
+
     parts = urlsplit(probe.target)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
@@ -47,7 +51,10 @@ def _http(probe: Probe) -> str | None:
     return None if 200 <= status < 400 else f"{probe.target} answered {status}"
 
 
-def _connect(scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
+def _connect(scheme: str, host: str, port: int | None) -> HTTPConnection:
+    import http.client
+    import ssl
+
     if scheme == "https":
         context = ssl.create_default_context()
         context.check_hostname = False
