@@ -14,6 +14,11 @@ from gdos.model.errors import BadInput
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Show the settings and where they come from.")
 
 
+@app.callback()
+def _group() -> None:
+    """Show the settings and where they come from."""
+
+
 @app.command()
 def show(
     program: Annotated[str, typer.Argument(help="master or worker")] = "master",
