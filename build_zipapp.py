@@ -39,6 +39,7 @@ UNUSED_FOLDERS = (
     "pycparser",  # cffi needs it to compile, not to run
     "prometheus_client/twisted",
     "psutil/tests",
+    "Crypto/SelfTest",
     "click/testing.py",
     "websockets/legacy",
     "websockets/asyncio",

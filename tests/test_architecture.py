@@ -53,6 +53,7 @@ HOMES = {
     "prometheus_client": {"gdos.master.exposition"},
     "argon2": {"gdos.master.services.access"},
     "yaml": {"gdos.settings"},
+    "minio": {"gdos.master.blobs.s3"},
 }
 IMPURE = {"socket", "subprocess", "sqlite3", "threading", "asyncio", "time", "random", "os", "pathlib", "logging"}
 LINES_MAX = 560

@@ -22,6 +22,7 @@ from gdos.master.api import border, instances, meta, nodes, packages, systems, t
 from gdos.master.api.router import Backend, Route
 from gdos.master.blobs.base import Blobs
 from gdos.master.blobs.local import LocalBlobs
+from gdos.master.blobs.s3 import S3Blobs
 from gdos.master.browsers import Browser, Browsers
 from gdos.master.config import MasterConfig
 from gdos.master.exposition import exposition
@@ -38,7 +39,7 @@ from gdos.master.store import packages as package_table
 from gdos.master.store import tasks as task_table
 from gdos.master.store.db import Db, Store
 from gdos.master.wsgi import Bridge
-from gdos.model.errors import Conflict, GdosError, NotBuilt, NotFound, NotSignedIn, Unavailable
+from gdos.model.errors import Conflict, GdosError, NotFound, NotSignedIn, Unavailable
 
 log = logging.getLogger(__name__)
 TIDY_S = 3600.0
@@ -279,7 +280,7 @@ def _lock(folder: Path) -> FileLock:
 
 def _blobs(config: MasterConfig) -> Blobs:
     if config.store_type == "minio":
-        raise NotBuilt("packages on S3 (--store-type minio) are not there yet: use --store-type local")
+        return S3Blobs(config.s3, LocalBlobs(config.data_dir / "incoming"))
     return LocalBlobs(config.upload_dir)
 
 

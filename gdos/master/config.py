@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gdos import settings as s
+from gdos.master.blobs.s3 import S3Settings
 from gdos.model.errors import BadConfig
 from gdos.settings import Resolved, Setting
 
@@ -56,6 +57,7 @@ class MasterConfig:
     upload_dir: Path
     base_path: str
     store_type: str
+    s3: S3Settings
     tls: tuple[str, str] | None
     offline_threshold_s: float
     metrics_budget: int
@@ -87,6 +89,13 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str], config_file: str 
         upload_dir=Path(r["server.upload_dir"]) if r["server.upload_dir"] else data / "packages",
         base_path=r["server.base_path"],
         store_type=r["storage.type"],
+        s3=S3Settings(
+            r["storage.minio.endpoint"],
+            r["storage.minio.ak"],
+            r["storage.minio.sk"],
+            r["storage.minio.bucket"],
+            r["storage.minio.secure"],
+        ),
         tls=(cert, key) if cert else None,
         offline_threshold_s=r["logic.node_offline_threshold"],
         metrics_budget=r["logic.metrics_budget"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,9 +14,11 @@ from gdos.master.services.context import Context, Who, audit
 from gdos.master.store import packages as table
 from gdos.master.store.db import Db, Page, insert
 from gdos.master.store.reader import Row
-from gdos.model.errors import BadPackage, Conflict, NotAllowed, NotFound
+from gdos.model.errors import BadPackage, Conflict, GdosError, NotAllowed, NotFound
 from gdos.model.manifest import Checked, Manifest
 from gdos.pack.check import check_zip
+
+_keeping = [threading.Lock() for _ in range(16)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,6 @@ def _store(ctx: Context, who: Who, received: Received, checked: Checked) -> Stor
                 f"{manifest.name} {manifest.version} is here with other bytes (SHA-256 {before['sha256'][:12]}..., the"
                 f" upload has {received.sha256[:12]}...); a version never changes: give the new one another version"
             )
-        ctx.blobs.keep(received)
         if before is not None:
             return False
         insert(db, "packages", _columns(ctx, who, received, manifest))
@@ -57,7 +59,15 @@ def _store(ctx: Context, who: Who, received: Received, checked: Checked) -> Stor
         audit(db, ctx, who, "package.upload", f"{manifest.name}:{manifest.version}", detail)
         return True
 
-    is_new = ctx.store.write(write)
+    with _keeping[int(received.sha256[0], 16)]:  # nobody else may find or drop the same bytes meanwhile
+        was_there = table.is_stored(ctx.store.read(), received.sha256)
+        ctx.blobs.keep(received)
+        try:
+            is_new = ctx.store.write(write)
+        except GdosError:
+            if not was_there:
+                ctx.blobs.delete(received.sha256)
+            raise
     view = get(ctx, manifest.name, manifest.version)
     return Stored({**view, "warnings": checked.warnings}, is_new)
 
