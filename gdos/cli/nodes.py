@@ -65,12 +65,16 @@ def label(
 
 @app.command("remove")
 @command
-def remove(session: Session, node: Node) -> None:
-    """Forget a node that has no instances, and revoke its credential.
+def remove(
+    session: Session,
+    node: Node,
+    force: Annotated[bool, typer.Option("--force", help="With its instances' records; it must be offline.")] = False,
+) -> None:
+    """Forget a node and revoke its credential.
 
     Example: gdos node remove web-03
     """
-    session.client.call("DELETE", f"/nodes/{segment(node)}")
+    session.client.call("DELETE", f"/nodes/{segment(node)}", query={"force": force or None})
     if session.is_json:
         print_json({"node": node, "removed": True})
     else:

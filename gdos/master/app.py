@@ -89,7 +89,7 @@ class Master:
 
     def _changed(self, kind: str, id_: str) -> None:
         """From any thread."""
-        if self._loop is None or self._loop.is_closed():
+        if self._loop is None or self._loop.is_closed() or not self.browsers.readers.get(f"{kind}s"):
             return
         self._loop.call_soon_threadsafe(self.browsers.changed, kind, id_)
 

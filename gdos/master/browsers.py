@@ -163,7 +163,7 @@ class Browsers:
         """In the pool: the objects of a topic, all or those with these ids."""
         db = self._ctx.store.read()
         if topic == "nodes":
-            found = [r for r in node_table.page(db, Page(limit=100_000))[0] if ids is None or r["id"] in set(ids)]
+            found = node_table.page(db, Page(limit=100_000))[0] if ids is None else node_table.many(db, ids)
             return [views.node(self._ctx, r) for r in found]
         if topic == "instances":
             rows = instance_table.everything(db) if ids is None else instance_table.many(db, ids)

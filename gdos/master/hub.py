@@ -47,6 +47,7 @@ class Link:
         self.session = MasterSession(now)
         self.socket: Socket | None = None
         self.is_ready = False  # welcome was said
+        self.instances: set[str] = set()  # that this node may speak of
         self._hub = hub
 
     def opened(self, socket: Socket) -> None:
@@ -269,6 +270,7 @@ class Hub:
             return
         if link.socket is None or newest <= link.session.sent_revision:
             return
+        link.instances.update(want.id for want in found)
         for frame in link.session.wanted_list(newest, found, full=since < 0):
             link.socket.send(frame)
 
@@ -284,9 +286,10 @@ class Hub:
         self._saw(link.node)
         at = self._ctx.now() // 1000
         self._rings.append("node", link.node, at, sample.host)
-        for id_, values in sample.instances.items():
-            self._rings.append("instance", id_, at, values)
-        self._live(link.node, sample.instances)
+        own = sample.instances.keys() & link.instances
+        for id_ in own:
+            self._rings.append("instance", id_, at, sample.instances[id_])
+        self._live(link.node, own)
 
     def on_reports(self, link: Link, message: m.Reports) -> None:
         hello = link.session.hello

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from gdos.model.metrics import HOST, INSTANCE, Column
 
-CHUNK = 60
+CHUNK = 30
 _NAN = float("nan")
 
 

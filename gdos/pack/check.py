@@ -8,7 +8,7 @@ from typing import IO
 
 from gdos.model.errors import BadPackage, Problem, raise_if
 from gdos.model.manifest import FILE, Checked, Manifest, read
-from gdos.pack.zipguard import Archive
+from gdos.pack.zipguard import Archive, is_folder
 
 _WINDOWS_ENDINGS = ("", ".exe", ".bat", ".cmd")
 
@@ -25,7 +25,7 @@ def check_archive(archive: Archive) -> Checked:
     if FILE not in names:
         raise BadPackage(_missing(sorted(n for n in names if n.rsplit("/", 1)[-1] == FILE)))
     checked = read(archive.read(FILE))
-    files = {name for name, info in names.items() if not info.is_dir()}
+    files = {name for name, info in names.items() if not is_folder(info)}
     raise_if(_file_problems(checked.manifest, files.__contains__, files), FILE, BadPackage)
     return checked
 

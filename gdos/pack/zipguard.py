@@ -87,7 +87,7 @@ class Archive:
         links: list[tuple[str, zipfile.ZipInfo]] = []
         for name, info in self.names.items():
             path = target / name
-            if info.is_dir():
+            if is_folder(info):
                 path.mkdir(parents=True, exist_ok=True)
             elif stat.S_ISLNK(info.external_attr >> 16):
                 links.append((name, info))
@@ -147,7 +147,7 @@ class Archive:
         names: dict[str, zipfile.ZipInfo] = {}
         seen: dict[str, str] = {}
         for info in infos:
-            name = _true_name(info).rstrip("/") if info.is_dir() else _true_name(info)
+            name = _true_name(info).rstrip("/") if is_folder(info) else _true_name(info)
             message = _name_problem(name, self.limits) or _entry_problem(info)
             folded = unicodedata.normalize("NFC", name).casefold()
             if not message and folded in seen:
@@ -179,9 +179,14 @@ class Archive:
         return []
 
 
+def is_folder(info: zipfile.ZipInfo) -> bool:
+    """zipfile's own question fails for an entry without a name."""
+    return info.filename.endswith("/")
+
+
 def _nesting_problems(names: dict[str, zipfile.ZipInfo]) -> list[Problem]:
     """No entry may lie below another entry that is a file or a link."""
-    files = {unicodedata.normalize("NFC", n).casefold() for n, info in names.items() if not info.is_dir()}
+    files = {unicodedata.normalize("NFC", n).casefold() for n, info in names.items() if not is_folder(info)}
     found = []
     for name in names:
         parts = unicodedata.normalize("NFC", name).casefold().split("/")

@@ -297,6 +297,48 @@ def test_nodes_can_be_renamed_labelled_and_removed(cluster: Cluster) -> None:
     wait_until(lambda: "was removed from the master" in cluster.workers["w1"].text(), "the worker to say it")
 
 
+def test_a_dead_node_can_be_removed_with_its_records(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster("--offline-threshold", "2s")
+    cluster.upload("sleeper")
+    cluster.deploy("s/x", "sleeper:1.0.0")
+    with pytest.raises(Conflict, match="is online: destroy its instances"):
+        cluster.client.call("DELETE", "/nodes/w1", query={"force": True})
+    cluster.workers["w1"].kill()
+    cluster.wait_node("w1", "offline")
+    task = cluster.act("x-1", "stop", wait=False)
+    cluster.client.call("DELETE", "/nodes/w1", query={"force": True})
+    assert cluster.instances() == []
+    assert cluster.ended(task)["error"].endswith("the node w1 was removed")
+    assert len(cluster.services()) == 1  # what runs there is not touched
+
+
+def test_a_node_speaks_for_its_own_instances_only(make_cluster: Callable[..., Cluster]) -> None:
+    import websocket
+
+    from gdos.cli.client import Client
+    from gdos.wire import codec
+    from gdos.wire import messages as m
+
+    cluster = make_cluster()
+    cluster.upload("sleeper")
+    cluster.deploy("s/x", "sleeper:1.0.0")
+    victim = cluster.instance("x-1")
+    joined = Client(cluster.url, cluster.join_token()).post("/join", {"name": "thief"})
+    url = cluster.url.replace("http", "ws") + "/ws/worker"
+    link = websocket.create_connection(url, header=[f"Authorization: Bearer {joined['credential']}"], timeout=10)
+    hello = m.Hello(protocol=1, version="0", run="r", epoch="e", revision=0, work_dir="/", hostname="h", facts={})
+    link.send(codec.encode(hello))
+    assert b"Welcome" in link.recv().encode()
+    lie = m.Report(seq=1, at=1, instance=victim["id"], state="failed", revision=999, reason="lie", is_gone=True)
+    link.send(codec.encode(m.Reports(items=[lie])))
+    link.send(codec.encode(m.Sample(at=1, host=[0.5] * 13, instances={victim["id"]: [77.0] * 7})))
+    wait_until(lambda: (cluster.node("thief") or {})["metrics"], "its own sample")
+    link.close()
+    found = cluster.instance("x-1")
+    assert (found["state"], found["reason"]) == (victim["state"], victim["reason"])
+    assert (found["metrics"] or {}).get("cpu") != 77.0
+
+
 def test_sigterm_ends_both_cleanly_and_services_live_on(cluster: Cluster) -> None:
     cluster.upload("sleeper")
     cluster.deploy("s/x", "sleeper:1.0.0")

@@ -47,10 +47,16 @@ def change_node(call: Call) -> object:
     return nodes.change(call.ctx, call.who, call.args["id"], call.body.name, call.body.labels)
 
 
-@api.add("DELETE", "/nodes/{id}", ADMIN)
+class RemoveQuery(Struct):
+    """`force`: with the records of its instances, for a node that is offline for good."""
+
+    force: bool = False
+
+
+@api.add("DELETE", "/nodes/{id}", ADMIN, query=RemoveQuery)
 def remove_node(call: Call) -> None:
-    """Forget a node that has no instances, and revoke its credential."""
-    nodes.remove(call.ctx, call.who, call.args["id"])
+    """Forget a node and revoke its credential; with instances only by `force`, and only while it is offline."""
+    nodes.remove(call.ctx, call.who, call.args["id"], is_forced=call.query.force)
 
 
 @api.add("GET", "/nodes/{id}/metrics", VIEWER, query=SeriesQuery, returns=s.Series)

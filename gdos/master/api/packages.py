@@ -8,7 +8,7 @@ from typing import Any
 from gdos.master.api import shapes as s
 from gdos.master.api.router import OPERATOR, VIEWER, VIEWER_OR_NODE, Answer, Call, Router, listed, page_of
 from gdos.master.services import packages
-from gdos.model.errors import BadInput, Malformed, Problem, RangeNotSatisfiable
+from gdos.model.errors import BadInput, Malformed, Problem, RangeNotSatisfiable, TooLarge
 
 api = Router()
 
@@ -31,6 +31,8 @@ def upload(call: Call) -> Answer:
     """Upload a ZIP, as the raw body or as a multipart form's file. The same bytes again answer 200."""
     media = call.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media == "multipart/form-data":
+        if call.content_length is None or call.content_length > call.ctx.upload_max:
+            raise TooLarge(f"a form needs a Content-Length of at most {call.ctx.upload_max} bytes")
         files = [part for part in call.files().values() if part.file is not None]
         if len(files) != 1:
             raise BadInput(f"expected one file in the form, got {len(files)}", [Problem("file", "expected one file")])

@@ -42,32 +42,26 @@ def deploy(ctx: Context, who: Who, asked: Deploy) -> views.View:
         module = systems.find_module(db, asked.system, asked.module)
         release = systems.need_version(db, module["package"], module["version"])
         manifest = packages.manifest_of(release)
-        found = placement.candidates(db, module["id"])
+        named = None if asked.node == placement.AUTO else nodes.find(db, asked.node)["id"]
+        found = placement.candidates(db, module["id"], named)
         steps = []
         for _ in range(asked.count):
-            node = _pick(db, ctx, found, manifest, asked.node)
+            node = _pick(ctx, found, manifest, named)
             created = _insert(db, ctx, who, module, release, node.row, asked)
             placement.take(node, created["name"], manifest.ports)
             steps.append(tasks.Step(created, "running" if asked.run else "stopped", created["revision"]))
         target = f"{module['system_name']}/{module['name']}"
-        audit(
-            db,
-            ctx,
-            who,
-            "instance.deploy",
-            target,
-            {"count": asked.count, "node": asked.node, "version": module["version"]},
-        )
+        detail = {"count": asked.count, "node": asked.node, "version": module["version"]}
+        audit(db, ctx, who, "instance.deploy", target, detail)
         return tasks.create(db, ctx, who, "deploy", target, steps)
 
     return _finish(ctx, ctx.store.write(write))
 
 
-def _pick(db: Db, ctx: Context, found: list[placement.Candidate], manifest: Manifest, wish: str) -> placement.Candidate:
-    if wish == placement.AUTO:
+def _pick(ctx: Context, found: list[placement.Candidate], manifest: Manifest, named: str | None) -> placement.Candidate:
+    if named is None:
         return placement.choose(ctx, found, manifest, manifest.ports)
-    row = nodes.find(db, wish)
-    node = next(c for c in found if c.row["id"] == row["id"])
+    (node,) = found
     reason = placement.objection(node, manifest, manifest.ports)
     if reason:
         raise Conflict(reason)
@@ -247,7 +241,7 @@ def _to_version(db: Db, ctx: Context, who: Who, action: str, instance: Row, vers
 def _check_fit(db: Db, instance: Row, release: Row) -> None:
     """The other version must fit its node as a new deploy would."""
     manifest = packages.manifest_of(release)
-    node = next(c for c in placement.candidates(db, instance["module"]) if c.row["id"] == instance["node"])
+    (node,) = placement.candidates(db, instance["module"], instance["node"])
     own = f"{instance['system_name']}/{instance['name']}"
     node.ports = {port: name for port, name in node.ports.items() if name != own}
     reason = placement.objection(node, manifest, manifest.ports)

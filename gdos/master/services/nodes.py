@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from gdos.master.services import access, views
+from gdos.master.services import access, tasks, views
 from gdos.master.services.context import Context, Who, audit, new_id
 from gdos.master.store import access as access_table
 from gdos.master.store import instances as instance_table
@@ -167,15 +167,25 @@ def change(ctx: Context, who: Who, id_or_name: str, name: str | None, labels: di
     return get(ctx, id_)
 
 
-def remove(ctx: Context, who: Who, id_or_name: str) -> str:
-    """Forget a node and revoke its credential. Raises Conflict while instances are placed on it."""
+def remove(ctx: Context, who: Who, id_or_name: str, *, is_forced: bool = False) -> str:
+    """Forget a node and revoke its credential. Raises Conflict while instances are placed on it.
+
+    `is_forced`: a node that is offline for good; the records of its instances go too, what runs there is not touched.
+    """
 
     def write(db: Db) -> str:
         found = find(db, id_or_name)
         placed = instance_table.of_node(db, found["id"])
-        if placed:
-            names = ", ".join(sorted(r["name"] for r in placed)[:5])
+        names = ", ".join(sorted(r["name"] for r in placed)[:5])
+        if placed and not is_forced:
             raise Conflict(f"the node {found['name']} still has {len(placed)} instances ({names}): destroy them first")
+        if placed and found["state"] == "online":
+            raise Conflict(
+                f"the node {found['name']} is online: destroy its instances ({names}), they are within reach"
+            )
+        for instance in placed:
+            tasks.forget_instance(db, ctx, instance["id"], f"the node {found['name']} was removed")
+            instance_table.delete(db, instance["id"])
         access_table.delete(db, "nodes", "id", found["id"])
         audit(db, ctx, who, "node.remove", found["id"], {"name": found["name"]})
         return str(found["id"])

@@ -26,10 +26,11 @@ class Candidate:
     instances: int = 0
 
 
-def candidates(db: Db, module: str) -> list[Candidate]:
-    """Every node with what is placed on it, for one module."""
-    found = {r["id"]: Candidate(r, instances=r["instances"]) for r in node_table.placed(db)}
-    for r in instance_table.everything(db):
+def candidates(db: Db, module: str, node: str | None = None) -> list[Candidate]:
+    """Every node, or one, with what is placed on it, for one module."""
+    rows = [r for r in node_table.placed(db) if node in (None, r["id"])]
+    found = {r["id"]: Candidate(r, instances=r["instances"]) for r in rows}
+    for r in instance_table.placed(db, node):
         here = found[r["node"]]
         here.same_module += r["module"] == module
         for port in json.loads(r["ports"]).values():

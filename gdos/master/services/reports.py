@@ -9,7 +9,6 @@ from gdos.master.services import tasks
 from gdos.master.services.context import Context
 from gdos.master.store import instances as table
 from gdos.master.store.db import Db, dumps, row, update
-from gdos.master.store.reader import Row
 from gdos.model.states import State
 from gdos.wire.messages import Report
 
@@ -81,10 +80,4 @@ def _apply(db: Db, ctx: Context, node: str, report: Report, out: Outcome) -> Non
     out.tasks |= tasks.on_report(db, ctx, before, seen)
     out.instances.add(report.instance)
     if report.is_gone and not before["present"]:
-        _forget(db, before)
-
-
-def _forget(db: Db, instance: Row) -> None:
-    """The node has nothing of it any more: the record goes, its timeline with it."""
-    db.execute("DELETE FROM instance_events WHERE instance = ?", (instance["id"],))
-    db.execute("DELETE FROM instances WHERE id = ?", (instance["id"],))
+        table.delete(db, before["id"])

@@ -121,6 +121,12 @@ def _close_step(db: Db, ctx: Context, step: Row, state: str, message: str) -> No
     update(db, "tasks", {"id": step["task"]}, {"state": result, "error": "; ".join(bad[:5]), "finished_at": ctx.now()})
 
 
+def forget_instance(db: Db, ctx: Context, instance: str, reason: str) -> None:
+    """Nobody will ever report of it: its open steps end."""
+    for step in table.open_steps(db, instance):
+        _close_step(db, ctx, step, "failed", reason)
+
+
 def _key(step: Row) -> dict[str, Any]:
     return {"task": step["task"], "number": step["number"]}
 

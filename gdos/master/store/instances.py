@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gdos.master.store.db import Db, Listing, Page, listing, row, rows
+from gdos.master.store.db import Db, Listing, Page, dumps, listing, row, rows
 from gdos.master.store.reader import Row
 
 _SELECT = (
@@ -38,12 +38,20 @@ def get(db: Db, id_: str) -> Row | None:
 
 
 def many(db: Db, ids: list[str]) -> list[Row]:
-    marks = ", ".join("?" * len(ids))
-    return rows(db, f"SELECT * FROM ({_SELECT}) WHERE id IN ({marks})", ids) if ids else []
+    return rows(db, f"SELECT * FROM ({_SELECT}) WHERE id IN (SELECT value FROM json_each(?))", (dumps(ids),))
 
 
 def everything(db: Db) -> list[Row]:
     return rows(db, f"{_SELECT} ORDER BY system_name, i.name")
+
+
+def placed(db: Db, node: str | None = None) -> list[Row]:
+    """What placement has to know of all instances, or of one node's."""
+    sql = (
+        "SELECT i.node, i.module, i.name, i.ports, s.name AS system_name FROM instances i"
+        f" JOIN systems s ON s.id = i.system {'' if node is None else 'WHERE i.node = :node'}"
+    )
+    return rows(db, sql, {"node": node})
 
 
 def of_module(db: Db, module: str) -> list[Row]:
@@ -59,8 +67,8 @@ def of_node(db: Db, node: str) -> list[Row]:
 
 
 def ids_of_nodes(db: Db, nodes: list[str]) -> list[str]:
-    marks = ", ".join("?" * len(nodes))
-    return [r["id"] for r in rows(db, f"SELECT id FROM instances WHERE node IN ({marks})", nodes)]
+    sql = "SELECT id FROM instances WHERE node IN (SELECT value FROM json_each(?))"
+    return [r["id"] for r in rows(db, sql, (dumps(nodes),))]
 
 
 def named(db: Db, name: str) -> list[Row]:
@@ -95,6 +103,12 @@ def add_event(db: Db, instance: str, at: int, kind: str, state: str, reason: str
         "INSERT INTO instance_events (instance, at, kind, state, reason, who) VALUES (?, ?, ?, ?, ?, ?)",
         (instance, at, kind, state, reason, who),
     )
+
+
+def delete(db: Db, instance: str) -> None:
+    """The record and its timeline."""
+    db.execute("DELETE FROM instance_events WHERE instance = ?", (instance,))
+    db.execute("DELETE FROM instances WHERE id = ?", (instance,))
 
 
 def events(db: Db, instance: str, limit: int) -> list[dict[str, Any]]:

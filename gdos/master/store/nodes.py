@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gdos.master.store.db import Db, Listing, Page, listing, row, rows
+from gdos.master.store.db import Db, Listing, Page, dumps, listing, row, rows
 from gdos.master.store.reader import Row
 
 LIST = Listing(
@@ -36,6 +36,10 @@ def with_credential(db: Db, hashed: str) -> Row | None:
 
 def states(db: Db) -> dict[str, str]:
     return {r["id"]: r["state"] for r in rows(db, "SELECT id, state FROM nodes")}
+
+
+def many(db: Db, ids: list[str]) -> list[Row]:
+    return rows(db, "SELECT * FROM nodes WHERE id IN (SELECT value FROM json_each(?))", (dumps(ids),))
 
 
 def free_name(db: Db, wish: str) -> str:
