@@ -2,6 +2,8 @@
 
     python bench/loadgen.py URL ADMIN_TOKEN WORKERS INSTANCES SECONDS
 
+It joins, prints the nodes, and connects after a line on standard input; instance K of node N has the id i-N-K.
+
 One process, one event loop, frames built once: the generator must not be the bottleneck. Prints JSON lines.
 """
 
@@ -88,13 +90,15 @@ class Fleet:
         self.peers = [Peer(self, n) for n in range(workers)]
 
     def join(self, url: str, token: str) -> list[str]:
-        """Real joins with a real token; kept in a file, so that a second run against the same master need not."""
+        """Real joins with a real token."""
         join = Client(url, token).post("/join-tokens", {"name": "load", "ttl": "1h"})["token"]
         client = Client(url, join)
         client._pool.connection_pool_kw["maxsize"] = 8
         with ThreadPoolExecutor(8) as pool:
             body = {"facts": {"hostname": "load", "os": "linux", "arch": "amd64"}}
-            return list(pool.map(lambda _: client.post("/join", body)["credential"], range(self.count)))
+            joined = list(pool.map(lambda _: client.post("/join", body), range(self.count)))
+        self.nodes = [j["node"] for j in joined]
+        return [j["credential"] for j in joined]
 
     def hello(self, number: int) -> m.Hello:
         facts = {"hostname": f"load-{number}", "os": "linux", "arch": "amd64"}
@@ -154,7 +158,8 @@ async def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     fleet = Fleet(url, token, int(workers), int(instances))
-    print(json.dumps({"event": "joined", "pid": os.getpid()}), flush=True)
+    print(json.dumps({"event": "joined", "pid": os.getpid(), "nodes": fleet.nodes}), flush=True)
+    sys.stdin.readline()  # the caller makes the instances of these nodes, then says go
     await fleet.run(float(seconds))
 
 

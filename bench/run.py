@@ -18,6 +18,7 @@ import random
 import resource
 import shutil
 import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -81,12 +82,17 @@ def bench_master(workers: int, instances: int, seconds: float) -> None:
         load = subprocess.Popen(
             [sys.executable, str(ROOT / "bench" / "loadgen.py"), c.url, c.client._token, str(workers), str(instances),
              str(total)],
-            stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert load.stdout is not None
-        for event in ("joined", "connected"):
-            line = json.loads(load.stdout.readline())
-            assert line["event"] == event, line
+        assert load.stdin is not None
+        nodes = json.loads(load.stdout.readline())["nodes"]
+        c.kill_master()
+        make_instances(c.folder / "master" / "gdos.db", nodes, instances)
+        c.start_master()
+        load.stdin.write("go\n")
+        load.stdin.flush()
+        line = json.loads(load.stdout.readline())
         say(what="connect", workers=workers, seconds=line["seconds"])
         time.sleep(10)
         pid = c.master.pid
@@ -109,7 +115,23 @@ def bench_master(workers: int, instances: int, seconds: float) -> None:
         say(what="after a restart", **line, since_ready=round(time.monotonic() - at, 1))
         load.send_signal(signal.SIGTERM)
         load.wait()
+        load.stdin.close()
         load.stdout.close()
+
+
+def make_instances(path: Path, nodes: list[str], each: int) -> None:
+    """Rows as a deploy makes them, at once: the load is of running instances, not of deploys."""
+    with sqlite3.connect(path) as db:
+        db.execute("INSERT INTO systems VALUES ('s-1', 's', '', 0)")
+        db.execute(
+            "INSERT INTO modules (id, system, name, package, version, created_at) VALUES ('m-1','s-1','m','p','1',0)"
+        )
+        db.executemany(
+            "INSERT INTO instances (id, name, system, module, node, package, version, sha256, size, revision, state,"
+            " pid, created_at) VALUES (?, ?, 's-1', 'm-1', ?, 'p', '1', 'x', 1, ?, 'running', 1, 0)",
+            [(f"i-{n:06d}-{k}", f"m-{n}-{k}", node, k + 1) for n, node in enumerate(nodes) for k in range(each)],
+        )
+        db.execute("UPDATE nodes SET wanted_revision = ?", (each,))
 
 
 def bench_worker(counts: list[int], seconds: float) -> None:
