@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, is_durable: bool
     fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(fd, "wb") as file:
-            if os.name != "nt":
+            if sys.platform != "win32":
                 os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()

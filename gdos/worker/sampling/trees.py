@@ -121,11 +121,12 @@ def read_psutil(pid: int) -> Usage | None:
         process = psutil.Process(pid)
         with process.oneshot():
             times, memory, threads = process.cpu_times(), process.memory_info(), process.num_threads()
+            counters = getattr(process, "io_counters", None)  # macOS has none
             try:
-                io = process.io_counters()
-                read, write = int(io.read_bytes), int(io.write_bytes)
-            except (psutil.AccessDenied, AttributeError, NotImplementedError):
-                read, write = 0, 0
+                io = counters() if counters is not None else None
+            except psutil.AccessDenied:
+                io = None
+            read, write = (int(io.read_bytes), int(io.write_bytes)) if io else (0, 0)
         return Usage(times.user + times.system, memory.rss, read, write, threads)
     except psutil.Error:
         return None
