@@ -158,6 +158,24 @@ def test_a_sweep_ends_earlier_launches_only(real: Bench) -> None:
     wait_until(lambda: {i.pid for i in real.system.marked(str(real.folder))} == {new.process.pid}, "the sweep")
 
 
+def test_a_sweep_never_touches_what_is_just_being_started(real: Bench) -> None:
+    """In the middle of an exec a process has no environment for a moment; one that executes a thousand times lives."""
+    script = real.folder / "again.sh"
+    script.write_text('[ "$1" -gt 0 ] && exec sh "$0" $(($1 - 1))\nexec sleep 1000\n')
+    spec = real.spec()
+    command = Command(["sh", str(script), "1500"], spec.command.cwd, spec.command.env, spec.command.output)
+    handle = real.driver.start(Spec(command, spec.mark, spec.launch))
+    exits = real.exits(handle)
+
+    def arrived() -> bool:
+        assert real.driver.sweep(handle) == 0
+        assert exits.empty()
+        return psutil.Process(handle.process.pid).name() == "sleep"
+
+    while not arrived():
+        continue
+
+
 def test_a_process_whose_handle_was_never_written_is_found_by_its_mark(real: Bench) -> None:
     handle = real.driver.start(real.spec())
     found = wait_until(lambda: real.driver.recover(None, str(real.folder)), "the mark")

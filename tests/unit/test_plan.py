@@ -70,9 +70,9 @@ class World:
         elif action is Action.STOP:
             if self.state is not State.STOPPING:
                 self.state = step(self.state, Event.STOP)
-            self.state, self.is_alive = step(self.state, Event.STOPPED), False
+            self.state, self.is_alive, self.tried = step(self.state, Event.STOPPED), False, (-1, -1)
         elif action is Action.SETTLE:
-            self.state = step(self.state, Event.STOP)
+            self.state, self.tried = step(self.state, Event.STOP), (-1, -1)
         elif action is Action.DESTROY:
             assert not self.is_alive
             self.state = step(self.state, Event.DESTROY)
@@ -106,6 +106,14 @@ def test_whatever_was_wanted_before_it_ends_as_wanted_now(history: list[Wanted])
         check(world, want)
         if world.is_gone:
             world = World()
+
+
+def test_what_was_stopped_and_is_wanted_again_starts_without_being_asked_by_a_serial() -> None:
+    world = World()
+    for run in (True, False, True):
+        want = Wanted(id="i", name="n", system="s", module="m", revision=1, release=RELEASES[0], run=run)
+        settle(world, want)
+        check(world, want)
 
 
 @given(wishes)

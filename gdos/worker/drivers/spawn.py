@@ -84,7 +84,7 @@ class SpawnDriver:
             time.sleep(_ROUND_S)
 
     def sweep(self, handle: Handle) -> int:
-        found = self._system.marked(handle.mark, but_launch=handle.launch)
+        found = self._system.left_over(handle.mark, handle.process, handle.launch)
         for identity in found:
             self._system.kill(identity)
         return len(found)

@@ -442,11 +442,11 @@ class Instance:
     def _stopped(self, left: list[int] | None, error: Exception | None) -> None:
         reason = self.record.reason or "stopped"
         self._launch = None
-        self.record.tries = 0
+        self.record.tries, self.record.tried = 0, (-1, -1)  # it did not end by itself: wanted again, it starts again
         self._to(Event.STOPPED, f"{reason}; processes {left} are left" if left else reason)
 
     def _settle(self, want: Wanted) -> None:
-        self.record.tries = 0
+        self.record.tries, self.record.tried = 0, (-1, -1)
         self._to(Event.STOP, "stopped")
         self.reconcile()
 

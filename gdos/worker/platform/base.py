@@ -69,8 +69,15 @@ class Platform(Protocol):
         """The process, its session and group, all descendants, and whatever carries `mark`."""
         ...
 
-    def marked(self, mark: str, *, but_launch: str = "") -> list[Identity]:
-        """Whatever carries `mark`, of another launch than `but_launch`."""
+    def marked(self, mark: str) -> list[Identity]:
+        """Whatever carries `mark`."""
+        ...
+
+    def left_over(self, mark: str, present: Identity, launch: str) -> list[Identity]:
+        """Whatever carries `mark` and says itself that it is of another launch; never of the session of `present`.
+
+        In the middle of an exec a process has no environment for a moment: that it says nothing proves nothing.
+        """
         ...
 
     def members(self, root: Identity) -> list[int]:

@@ -40,8 +40,11 @@ if sys.platform == "darwin":
         def tree(self, root: Identity, mark: str) -> list[Identity]:
             return scan.tree(root, mark, self._boot)
 
-        def marked(self, mark: str, *, but_launch: str = "") -> list[Identity]:
-            return scan.marked(mark, self._boot, but_launch)
+        def marked(self, mark: str) -> list[Identity]:
+            return scan.marked(mark, self._boot)
+
+        def left_over(self, mark: str, present: Identity, launch: str) -> list[Identity]:
+            return scan.left_over(mark, present, launch, self._boot)
 
         def members(self, root: Identity) -> list[int]:
             return scan.members(root)

@@ -150,10 +150,16 @@ if sys.platform == "linux":
             found.pop(os.getpid(), None)
             return [Identity(f.pid, f.started, self._boot) for f in found.values()]
 
-        def marked(self, mark: str, *, but_launch: str = "") -> list[Identity]:
+        def marked(self, mark: str) -> list[Identity]:
+            return [Identity(f.pid, f.started, self._boot) for f in self._marked(self._snapshot(), mark)]
+
+        def left_over(self, mark: str, present: Identity, launch: str) -> list[Identity]:
+            mine, own = f"\0{MARK}={mark}\0".encode(), f"\0{LAUNCH}={launch}\0".encode()
             found = []
-            for f in self._marked(self._snapshot(), mark):
-                if not but_launch or self.mark_of(f.pid, LAUNCH) != but_launch:
+            for f in self._snapshot():
+                environ = read_environ(f.pid)
+                is_other = mine in environ and f"\0{LAUNCH}=".encode() in environ and own not in environ
+                if is_other and present.pid not in (f.pid, f.session, f.group):
                     found.append(Identity(f.pid, f.started, self._boot))
             return found
 

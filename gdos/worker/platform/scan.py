@@ -55,14 +55,16 @@ def tree(root: Identity, mark: str, boot_id: str) -> list[Identity]:
     return list(found.values())
 
 
-def marked(mark: str, boot_id: str, but_launch: str = "") -> list[Identity]:
-    found = []
-    for pid in psutil.pids():
-        if mark_of(pid, MARK) == mark and (not but_launch or mark_of(pid, LAUNCH) != but_launch):
-            identity = identify(pid, boot_id)
-            if identity is not None:
-                found.append(identity)
-    return found
+def marked(mark: str, boot_id: str) -> list[Identity]:
+    found = [identify(pid, boot_id) for pid in psutil.pids() if mark_of(pid, MARK) == mark]
+    return [identity for identity in found if identity is not None]
+
+
+def left_over(mark: str, present: Identity, launch: str, boot_id: str) -> list[Identity]:
+    """What says itself that it is of another launch, the tree of `present` apart."""
+    mine = set(members(present))
+    others = [i for i in marked(mark, boot_id) if i.pid not in mine]
+    return [i for i in others if mark_of(i.pid, LAUNCH) not in (None, launch)]
 
 
 def members(root: Identity) -> list[int]:
