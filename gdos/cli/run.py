@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from gdos import __version__
+from gdos.logs import leave
 from gdos.settings import Setting
 
 _WORKER_BOOT = (
@@ -77,6 +78,7 @@ def master_command() -> Callable[..., Any]:
 
         name = given.pop("config")
         serve(config.load(_flags(given), os.environ, name), _banner)
+        leave()
 
     return master
 

@@ -179,7 +179,7 @@ class Master:
         port = int(sock.getsockname()[1])
         _raise_file_limit()
         app = border.build(self.backend(), self.routes())
-        bridge = Bridge(app, _is_transfer, self.config.base_path)
+        bridge = Bridge(app, _pool_of, self.config.base_path)
         server = listener.build(bridge, self.gate, self.sweep, self.config.tls)
         self._offer = self._offer_local_join(port)
         try:
@@ -284,8 +284,10 @@ def _blobs(config: MasterConfig) -> Blobs:
     return LocalBlobs(config.upload_dir)
 
 
-def _is_transfer(method: str, path: str) -> bool:
-    return path.endswith("/download") or (method == "POST" and path == "/api/v1/packages") or "/logs/" in path
+def _pool_of(method: str, path: str) -> str:
+    if path.endswith("/download") or (method == "POST" and path == "/api/v1/packages"):
+        return "transfer"
+    return "wait" if "/logs" in path else "api"
 
 
 def _cookie(header: str, name: str) -> str | None:

@@ -1,7 +1,7 @@
 """ASGI to WSGI: Bottle in a thread pool, answers without a hop for each piece where there is one piece only.
 
-Transfers (package uploads and downloads) have a pool of their own, so that slow ones never stop the API. A client
-that vanishes or stalls shows as an error in `wsgi.input.read`, within READ_S.
+Transfers (package uploads and downloads) and log readers, who wait, have pools of their own, so that slow ones never
+stop the API. A client that vanishes or stalls shows as an error in `wsgi.input.read`, within READ_S.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 READ_S = 30.0
 WRITE_S = 60.0
+POOLS = {"api": 16, "transfer": 8, "wait": 64}
 
 
 class Gone(OSError):
@@ -70,19 +71,18 @@ async def _awaited(what: Awaitable[Any]) -> Any:
 
 
 class Bridge:
-    """The ASGI application around a WSGI one. `is_transfer(method, path)` picks the pool."""
+    """The ASGI application around a WSGI one. `pool_of(method, path)` names one of POOLS."""
 
-    def __init__(self, app: Any, is_transfer: Callable[[str, str], bool], base_path: str = "") -> None:
+    def __init__(self, app: Any, pool_of: Callable[[str, str], str], base_path: str = "") -> None:
         self._app = app
-        self._is_transfer = is_transfer
+        self._pool_of = pool_of
         self._base = base_path
-        self._requests = ThreadPoolExecutor(16, "api")
-        self._transfers = ThreadPoolExecutor(8, "transfer")
+        self._pools = {name: ThreadPoolExecutor(size, name) for name, size in POOLS.items()}
 
     def close(self) -> None:
         """End the pools without waiting for a stalled transfer."""
-        self._requests.shutdown(wait=False, cancel_futures=True)
-        self._transfers.shutdown(wait=False, cancel_futures=True)
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -95,7 +95,7 @@ class Bridge:
             path = path[len(self._base) :] or "/"
         loop = asyncio.get_running_loop()
         environ = _environ(scope, path, self._base, loop, receive)
-        pool = self._transfers if self._is_transfer(scope["method"], path) else self._requests
+        pool = self._pools[self._pool_of(scope["method"], path)]
         try:
             head, body = await loop.run_in_executor(pool, self._run, environ, loop, send)
         except Gone:

@@ -40,7 +40,7 @@ class Agent:
         self._send = send
         self._wanted: dict[str, Wanted] = {}
         self._incoming: list[Wanted] = []
-        self._requests = ThreadPoolExecutor(16, "requests")
+        self._requests = ThreadPoolExecutor(64, "requests")  # most of them wait for a log to grow
         self._is_supervising = False
         self._is_unsaved = False
 

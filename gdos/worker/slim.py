@@ -6,6 +6,7 @@ import json
 import os
 import sys
 
+from gdos.logs import leave
 from gdos.model.errors import GdosError
 from gdos.worker import config
 from gdos.worker.app import serve
@@ -19,4 +20,4 @@ def main() -> int:
     except GdosError as e:
         sys.stderr.write(f"gdos: {e.detail}\n")
         return e.exit_code
-    return 0
+    return leave()

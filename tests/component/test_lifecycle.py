@@ -339,6 +339,25 @@ def test_a_node_speaks_for_its_own_instances_only(make_cluster: Callable[..., Cl
     assert (found["metrics"] or {}).get("cpu") != 77.0
 
 
+def test_sigterm_does_not_wait_for_followers_and_stalled_uploads(cluster: Cluster) -> None:
+    cluster.upload("sleeper")
+    cluster.deploy("s/x", "sleeper:1.0.0")
+    auth_line = f"Authorization: Bearer {cluster.client._token}\r\n"
+    stalled = [
+        f"POST /api/v1/packages HTTP/1.1\r\nHost: x\r\n{auth_line}Content-Length: 1000\r\n\r\nhalf",
+        f"GET /api/v1/instances/x-1/logs/app.log?offset=99999&wait=30 HTTP/1.1\r\nHost: x\r\n{auth_line}\r\n",
+    ]
+    sockets = [socket.create_connection(("127.0.0.1", cluster.port)) for _ in stalled * 20]
+    for s, text in zip(sockets, stalled * 20, strict=True):
+        s.sendall(text.encode())
+    assert cluster.client.get("/me")["name"] == "admin"  # the API has threads of its own
+    assert cluster.workers["w1"].stop() == 0
+    assert cluster.master is not None
+    assert cluster.master.stop() == 0
+    for s in sockets:
+        s.close()
+
+
 def test_sigterm_ends_both_cleanly_and_services_live_on(cluster: Cluster) -> None:
     cluster.upload("sleeper")
     cluster.deploy("s/x", "sleeper:1.0.0")

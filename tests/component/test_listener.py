@@ -57,7 +57,7 @@ class Served:
         self.sock = listener.bind("127.0.0.1", 0)
         self.port = self.sock.getsockname()[1]
         self.sweep = Sweep(time.monotonic, interval_s=0.1, silence_s=0.5)
-        self.bridge = Bridge(wsgi, lambda method, path: path == "/transfer", "/base")
+        self.bridge = Bridge(wsgi, lambda method, path: "transfer" if path == "/transfer" else "api", "/base")
         self.server = listener.build(self.bridge, self.gate, self.sweep, None)
         self.thread = threading.Thread(target=lambda: asyncio.run(self.run()))
         self.thread.start()
