@@ -69,7 +69,7 @@ def test_what_an_operator_sees(page: Any, cluster: Cluster) -> None:
     cluster.deploy("shop/web", "sleeper:1.0.0", count=2)
     page.wait_for_selector("#instances tbody tr:has-text('shop/web-1') .mark[data-state=running]")
     page.wait_for_selector("#tasks tbody tr:has-text('deploy') .mark[data-state=succeeded]")
-    page.wait_for_function("document.querySelector('#instances tbody tr').cells[8].textContent.includes('MiB')")
+    page.wait_for_selector("#instances tbody tr td:nth-child(9):has-text('MiB')")
     shoot(page, "live")
     cluster.act("web-1", "stop")
     page.wait_for_selector("#instances tbody tr:has-text('shop/web-1') .mark[data-state=stopped]")

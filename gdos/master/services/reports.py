@@ -70,6 +70,7 @@ def _apply(db: Db, ctx: Context, node: str, report: Report, out: Outcome) -> Non
         kind = report.event or "state"
         table.add_event(db, report.instance, report.at, kind, values["state"], report.reason)
     seen = {
+        "event": report.event,
         "state": values["state"],
         "reason": report.reason,
         "revision": report.revision,

@@ -75,7 +75,7 @@ def create(db: Db, ctx: Context, who: Who, kind: str, target: str, steps: list[S
 def on_report(db: Db, ctx: Context, before: Row, report: dict[str, Any]) -> set[str]:
     """Move the open steps of an instance along; returns the tasks that changed.
 
-    `report`: state, revision, reason, is_settled, is_gone, and is_current: the release is the wanted one.
+    `report`: event, state, revision, reason, is_settled, is_gone, and is_current: the release is the wanted one.
     """
     touched = set()
     for step in table.open_steps(db, before["id"]):
@@ -105,7 +105,8 @@ def _judge(step: Row, report: dict[str, Any]) -> tuple[str, str]:
         return "failed", report["reason"] or "another version runs"
     if state in GOALS[goal] and report["is_settled"]:
         return "succeeded", state.value
-    if goal == "running" and (state in TROUBLED or (report["is_settled"] and state not in UP)):
+    has_failed = state in TROUBLED and report["event"] != ""  # else it was in trouble before this was asked
+    if goal == "running" and (has_failed or (report["is_settled"] and state not in UP)):
         return "failed", report["reason"] or f"is {state.value}"
     return "running", report["reason"] or state.value
 
