@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import sqlite3
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import urllib3
 
 from gdos.cli.client import Client
 from gdos.master.api import shapes
+from gdos.master.store.access import broken_audit_row
 from gdos.model.errors import BadInput, BadPackage, Conflict, GdosError, NotFound
 from tests.kit.cluster import PASSWORD, Cluster
 from tests.kit.packages import make_package
@@ -257,13 +259,22 @@ def test_the_exposition_can_be_parsed(client: Client) -> None:
     assert {"gdos_build_info", "gdos_nodes", "gdos_packages", "gdos_master_uptime_seconds"} <= families
 
 
-def test_every_change_is_in_the_trail_and_the_chain_holds(client: Client) -> None:
+def test_every_change_is_in_the_trail_and_the_chain_holds(client: Client, cluster: Cluster, tmp_path: Path) -> None:
     client.post("/systems", {"name": "audited"})
     line = client.all("/audit", action="system.create")[0]
     fits(line, shapes.AuditLine)
     assert (line["who"], line["result"]) == ("admin", "ok")
     numbers = [a["number"] for a in client.all("/audit")]
     assert numbers == sorted(numbers, reverse=True)
+    live = sqlite3.connect(cluster.folder / "master" / "gdos.db")
+    db = sqlite3.connect(tmp_path / "copy.db")
+    live.backup(db)
+    live.close()
+    db.row_factory = sqlite3.Row
+    assert broken_audit_row(db) is None
+    db.execute("UPDATE audit SET who = 'somebody else' WHERE number = ?", (line["number"],))
+    assert broken_audit_row(db) == line["number"]
+    db.close()
 
 
 def test_the_password_never_shows(cluster: Cluster) -> None:
