@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "gdos.worker.platform": {"gdos.model"},
     "gdos.worker.drivers": {"gdos.model", "gdos.worker.platform"},
     "gdos.worker.sampling": {"gdos.model"},
-    "gdos.worker.probes": {"gdos.model", "gdos.worker.executor.launch"},
+    "gdos.worker.livelog": set(),
+    "gdos.worker.probes": {"gdos.model", "gdos.worker.executor.launch", "gdos.worker.livelog"},
     "gdos.worker.executor": {"gdos.model", "gdos.pack", "gdos.wire.messages", "gdos.worker"},
     "gdos.worker.link": {"gdos.model", "gdos.wire", "gdos.worker.journal"},
     "gdos.worker": {"gdos.model", "gdos.wire", "gdos.pack"},
@@ -47,16 +48,21 @@ HOMES = {
     "websockets": {"gdos.master.sockets"},
     "websocket": {"gdos.worker.link"},
     "psutil": {"gdos.worker", "gdos.cli.demo"},
-    "subprocess": {"gdos.worker.drivers", "gdos.worker.platform", "gdos.worker.probes", "gdos.cli.demo"},
+    "subprocess": {
+        "gdos.worker.drivers", "gdos.worker.platform", "gdos.worker.probes", "gdos.worker.executor.hooks",
+        "gdos.cli.demo",
+    },
     "typer": {"gdos.cli"},
     "rich": {"gdos.cli"},
     "prometheus_client": {"gdos.master.exposition"},
     "argon2": {"gdos.master.services.access"},
     "yaml": {"gdos.settings"},
     "minio": {"gdos.master.blobs.s3"},
-}
+    "cronsim": {"gdos.model.cron"},
+    "Crypto": {"gdos.master.services.vault"},
+}  # fmt: skip
 IMPURE = {"socket", "subprocess", "sqlite3", "threading", "asyncio", "time", "random", "os", "pathlib", "logging"}
-LINES_MAX = 560
+LINES_MAX = 500
 FUNCTION_MAX = 60
 
 

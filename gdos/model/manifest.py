@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from gdos.model import checking, jsonc
-from gdos.model.errors import BadPackage, Problem, raise_if
+from gdos.model import checking, cron, jsonc
+from gdos.model.errors import BadInput, BadPackage, Problem, raise_if
 from gdos.model.placeholders import names_in
 from gdos.model.values import NAME_PATTERN, VERSION_PATTERN, parse_size
 
@@ -26,7 +26,7 @@ Delay = Annotated[float, Meta(ge=0, le=86400, extra={"unit": "seconds"})]
 Port = Annotated[int, Meta(ge=1, le=65535, extra={"what": "a port from 1 to 65535"})]
 Command = list[str]
 SignalName = Annotated[str, Meta(pattern=r"^(SIG)?[A-Z][A-Z0-9]+$", extra={"what": "a signal name such as TERM"})]
-ProbeKind = Literal["tcp", "http", "exec"]
+UserName = Annotated[str, Meta(max_length=256)]
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -65,11 +65,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     restart_max_retries: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     limits: Limits = Limits()
     limits_optional: bool = False
-    user: str = ""
+    user: UserName = ""
     kind: Literal["service", "job", "cron"] = "service"
     schedule: str = ""
     timezone: str = ""
     overlap: Literal["skip", "allow"] = "skip"
+    catch_up: Literal["skip", "once"] = "skip"
+    keep_runs: Annotated[int, Meta(ge=1, le=1000)] = 20
     templates: list[str] = []
     data_dirs: list[str] = []
     ports: dict[str, Port] = {}
@@ -106,7 +108,7 @@ def check(raw: dict[str, Any], source: str = FILE) -> Checked:
     problems = checking.problems_of(Manifest, tidy, allow_unknown=True)
     if not problems:
         problems = _rules(msgspec.convert(tidy, Manifest))
-    elif isinstance(tidy.get("entrypoint", ""), str):
+    elif isinstance(tidy.get("entrypoint", ""), str) and not tidy.get("is_external"):
         problems += _path_problems("entrypoint", tidy.get("entrypoint", ""))
     raise_if(problems, source, BadPackage)
     return Checked(msgspec.convert(tidy, Manifest), warnings)
@@ -140,8 +142,9 @@ def _rules(m: Manifest) -> list[Problem]:
     found: list[Problem] = []
     if not m.entrypoint and not (m.is_external and m.pid_strategy != "spawn"):
         found.append(Problem("entrypoint", "is missing; expected the program to run, relative to the package root"))
-    found += _path_problems("entrypoint", m.entrypoint)
-    found += _path_problems("stop_entrypoint", m.stop_entrypoint)
+    if not m.is_external:
+        found += _path_problems("entrypoint", m.entrypoint)
+        found += _path_problems("stop_entrypoint", m.stop_entrypoint)
     for field, paths in (("templates", m.templates), ("data_dirs", m.data_dirs)):
         for i, path in enumerate(paths):
             found += _path_problems(f"{field}[{i}]", path, needed=True)
@@ -171,12 +174,12 @@ def _more_rules(m: Manifest) -> list[Problem]:
     if m.limits.memory is not None:
         try:
             parse_size(m.limits.memory)
-        except Exception as e:  # noqa: BLE001 - BadInput; its text is the whole story
+        except BadInput as e:
             found.append(Problem("limits.memory", str(e)))
     if m.restart_max_delay < m.restart_delay:
         found.append(Problem("restart_max_delay", f"expected at least restart_delay ({m.restart_delay:g})"))
-    if m.kind == "cron" and not m.schedule:
-        found.append(Problem("schedule", "is missing; a cron service needs a five-field cron expression"))
+    found += _schedule_problems(m)
+    found += _adopted_problems(m)
     for where, text in _templated(m):
         try:
             names_in(text)
@@ -192,7 +195,50 @@ def _templated(m: Manifest) -> list[tuple[str, str]]:
     out = [(f"args[{i}]", text) for i, text in enumerate(m.args)]
     out += [(f"env.{key}", text) for key, text in m.env.items()]
     out += [("readiness_target", m.readiness_target), ("liveness_target", m.liveness_target)]
+    out += [(f"log_paths.{name}", text) for name, text in m.log_paths.items()]
+    out += [(f"hooks.{name}[{i}]", text) for name, words in m.hooks.items() for i, text in enumerate(words)]
     return out
+
+
+def _schedule_problems(m: Manifest) -> list[Problem]:
+    found: list[Problem] = []
+    if m.kind == "cron" and not m.schedule:
+        found.append(Problem("schedule", "is missing; a cron service needs a five-field cron expression"))
+    elif m.kind != "cron" and m.schedule:
+        found.append(Problem("schedule", f'is for "kind": "cron", this is a {m.kind}'))
+    for field, text, check in (("schedule", m.schedule, cron.check), ("timezone", m.timezone, cron.check_zone)):
+        try:
+            check(text) if text else None
+        except ValueError as e:
+            found.append(Problem(field, str(e)))
+    return found
+
+
+_NEEDS = {"match": ("process_name", "match_args"), "pidfile": ("pid_file",), "port": ("port",), "systemd": ("unit",)}
+
+
+def _adopted_problems(m: Manifest) -> list[Problem]:
+    """What a service that is adopted needs to be found by."""
+    if not m.is_external:
+        return []
+    found: list[Problem] = []
+    needs = _NEEDS.get(m.pid_strategy, ())
+    if needs and not any(getattr(m, field) for field in needs):
+        found.append(Problem(needs[0], f"is missing; pid_strategy {m.pid_strategy} needs {' or '.join(needs)}"))
+    if m.kind != "service":
+        found.append(Problem("kind", f"expected service, since an adopted process is one, got {m.kind}"))
+    for field in ("external_work_dir", "pid_file"):
+        path = getattr(m, field)
+        if path and not path.startswith("/") and not re.match(r"^[A-Za-z]:[\\/]", path):
+            found.append(Problem(field, f"expected an absolute path, got {checking.show(path)}"))
+    if m.pid_strategy == "spawn" and not m.external_work_dir:
+        found.append(Problem("external_work_dir", "is missing; spawn needs the folder to start the entrypoint in"))
+    if m.match_args:
+        try:
+            re.compile(m.match_args)
+        except re.error as e:
+            found.append(Problem("match_args", f"is not a regular expression: {e}"))
+    return found
 
 
 def _path_problems(field: str, path: str, *, needed: bool = False) -> list[Problem]:

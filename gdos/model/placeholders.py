@@ -23,7 +23,10 @@ def names_in(text: str) -> set[str]:
 
 def fill(text: str, values: Mapping[str, str], where: str) -> str:
     """`text` with every ${NAME} replaced. Raises BadInput naming `where` and the unknown name."""
-    missing = sorted(names_in(text) - values.keys())
+    try:
+        missing = sorted(names_in(text) - values.keys())
+    except ValueError as e:
+        raise BadInput(f"{where}: {e}", [Problem(where, str(e))]) from e
     if missing:
         known = ", ".join(sorted(values)) or "none"
         raise BadInput(

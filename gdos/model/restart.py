@@ -19,6 +19,8 @@ def after_exit(manifest: Manifest, exit_: Exit, tries: int) -> Verdict:
     """What an exit by itself leads to. `tries`: restarts in a row so far, without one long enough run between."""
     if manifest.kind != "service" and exit_.is_clean():
         return Verdict.COMPLETE
+    if manifest.kind == "cron" and not manifest.restart_max_retries:
+        return Verdict.GIVE_UP  # its next time comes anyway
     wants = manifest.restart == "always" or (manifest.restart == "on-failure" and not exit_.is_clean())
     if not wants:
         return Verdict.ENDED if exit_.is_clean() else Verdict.GIVE_UP

@@ -28,7 +28,7 @@ class Event(Enum):
     DEPLOY = "deploy"  # begin to fetch a first release
     UPGRADE = "upgrade"  # begin to fetch another release
     DEPLOYED = "deployed"  # the wanted release is the current one
-    KEPT = "kept"  # the upgrade failed, the old process runs on
+    KEPT = "kept"  # the upgrade failed, or a hook refused the stop: the process runs on
     START = "start"
     READY = "ready"
     RETRY = "retry"  # ended or not ready; another try comes
@@ -82,7 +82,14 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         _E.FOUND: _S.RUNNING,
         _E.LOST: _S.STOPPED,
     },
-    _S.STOPPING: {_E.STOPPED: _S.STOPPED, _E.FOUND: _S.STOPPING, _E.LOST: _S.STOPPED},
+    _S.STOPPING: {
+        _E.STOPPED: _S.STOPPED,
+        _E.KEPT: _S.RUNNING,
+        _E.RETRY: _S.BACKOFF,
+        _E.GIVE_UP: _S.FAILED,
+        _E.FOUND: _S.STOPPING,
+        _E.LOST: _S.STOPPED,
+    },
     _S.BACKOFF: {
         _E.START: _S.STARTING,
         _E.STOP: _S.STOPPED,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from gdos.model.manifest import Manifest
 from gdos.model.wanted import Wanted
 
 PROTOCOL = 1
@@ -41,6 +42,25 @@ class Hello(Message):
     allow: list[str] = []
 
 
+class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One run of an instance that is over. `number` counts its starts, `due` is when a schedule asked for it.
+
+    `skipped`: the schedule came while the run before was going on; nothing was started. Times: milliseconds since 1970.
+    """
+
+    number: int
+    started_at: int
+    ended_at: int
+    due: int | None = None
+    code: int | None = None
+    signal: int | None = None
+    reason: str = ""
+    log: str = ""  # display name of its log, while that is kept
+    log_tail: list[str] = []
+    is_oom: bool = False
+    skipped: bool = False
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one instance has become. Sent again until acknowledged; a second copy changes nothing."""
 
@@ -58,6 +78,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_settled: bool = False  # the worker has nothing left to do for that revision
     is_gone: bool = False  # destroyed: nothing of it is left on the node
     log_tail: list[str] = []
+    run: Run | None = None  # the run that has just ended
+    config: str = ""  # the configuration that the present process was started with
+    staged: str = ""  # SHA-256 of the release that is ready beside the present one
+    staged_error: str = ""  # why it is not
+    next_due: int | None = None  # of a schedule
 
 
 class Reports(Message):
@@ -155,9 +180,33 @@ class Processes(Message):
     instance: str
 
 
-Request = LogFiles | LogRead | Processes
+class Gate(Message):
+    """Is it so yet? Answered by None for yes, or by the reason why not. `kind`: port or log."""
+
+    id: int
+    instance: str
+    kind: str
+    target: str
+
+
+class Candidates(Message):
+    """What runs on the node and belongs to no instance: what could be adopted."""
+
+    id: int
+    instance: str = ""
+
+
+class Match(Message):
+    """What a description of a service to adopt finds on the node, before it is saved."""
+
+    id: int
+    external: Manifest
+    instance: str = ""
+
+
+Request = LogFiles | LogRead | Processes | Gate | Candidates | Match
 FromWorker = Hello | Reports | WantedAck | Sample | Answer
-FromMaster = Welcome | Refused | WantedList | ReportsAck | LogFiles | LogRead | Processes
+FromMaster = Welcome | Refused | WantedList | ReportsAck | LogFiles | LogRead | Processes | Gate | Candidates | Match
 
 
 class Kind(NamedTuple):
@@ -178,6 +227,9 @@ MESSAGES: dict[type[Message], Kind] = {
     LogFiles: Kind("master"),
     LogRead: Kind("master"),
     Processes: Kind("master"),
+    Gate: Kind("master"),
+    Candidates: Kind("master"),
+    Match: Kind("master"),
 }
 
 
@@ -193,3 +245,18 @@ class ProcessInfo(msgspec.Struct, frozen=True):
     command: str
     rss: int
     started_at: int
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that could be adopted. `instance`: of an instance already, and of which. `unit`: of systemd."""
+
+    pid: int
+    name: str
+    user: str
+    command: str
+    exe: str = ""
+    cwd: str = ""
+    ports: list[int] = []
+    unit: str = ""
+    started_at: int = 0
+    instance: str = ""

@@ -8,20 +8,27 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import psutil
 
-from gdos.model.errors import GdosError, NotFound
+from gdos.model.errors import BadInput, GdosError, NotFound
+from gdos.model.placeholders import fill
 from gdos.model.values import Identity
 from gdos.model.wanted import Wanted, merge
 from gdos.wire import messages as m
 from gdos.worker import logs
+from gdos.worker.candidates import candidates, matching
 from gdos.worker.disk import Record, WorkDir
 from gdos.worker.executor.around import Around
 from gdos.worker.executor.instance import Instance
+from gdos.worker.executor.launch import values_of
+from gdos.worker.logkeeper import LogKeeper
 from gdos.worker.loop import OwnerLoop
+from gdos.worker.probes import look
 
 log = logging.getLogger(__name__)
 SAVE_AGAIN_S = 1.0
@@ -43,6 +50,7 @@ class Agent:
         self._requests = ThreadPoolExecutor(64, "requests")  # most of them wait for a log to grow
         self._is_supervising = False
         self._is_unsaved = False
+        self._keeper = LogKeeper(around, lambda: self.instances.values())
 
     # --- life
 
@@ -57,6 +65,7 @@ class Agent:
         if self._is_supervising:
             return
         self._is_supervising = True
+        self._keeper.start()
         for id_, want in self._wanted.items():
             if id_ not in self.instances and want.present:
                 self._add(_new_record(want))
@@ -134,14 +143,21 @@ class Agent:
     def on_request(self, request: m.Request) -> None:
         """Answered from a pool: a slow disk must not hold up the owner thread."""
         instance = self.instances.get(request.instance)
-        self._requests.submit(self._answer, request, instance)
+        names = {i.folder.mark: i.record.name for i in self.instances.values()}
+        self._requests.submit(self._answer, request, instance, names)
 
-    def _answer(self, request: m.Request, instance: Instance | None) -> None:
+    def _answer(self, request: m.Request, instance: Instance | None, names: Mapping[str, str]) -> None:
         """In the request pool."""
         try:
-            if instance is None:
+            data: Any
+            if isinstance(request, m.Candidates):
+                data = candidates(names)
+            elif isinstance(request, m.Match):
+                data = matching(request.external, names, instance.folder.mark if instance is not None else "")
+            elif instance is None:
                 raise NotFound("this node has no such instance (yet)")
-            data = _ANSWERS[type(request)](request, instance, self._around)
+            else:
+                data = _ANSWERS[type(request)](request, instance, self._around)
             self._send(m.Answer(id=request.id, data=msgspec.to_builtins(data)))
         except GdosError as e:
             self._send(m.Answer(id=request.id, error=e.detail, code=e.code))
@@ -210,11 +226,22 @@ def run_in(pool: ThreadPoolExecutor, loop: OwnerLoop) -> Callable[[Callable[[], 
 # --- answers to requests, in the request pool
 
 
-def _log_files(instance: Instance) -> Mapping[str, Any]:
-    current = instance.record.current
-    if not current:
-        return logs.files(instance.folder.root, None, None)
-    return logs.files(instance.folder.root, instance.folder.release(current), instance.manifest())
+def _log_files(instance: Instance) -> Mapping[str, Path]:
+    record, folder = instance.record, instance.folder
+    current = folder.log(record.log)
+    external = instance.want.external if instance.want is not None else None
+    if external is not None:
+        return logs.files(folder.root, current, Path(external.external_work_dir or "/"), external.log_paths)
+    if not record.current:
+        return logs.files(folder.root, current, None, {})
+    return logs.files(folder.root, current, folder.release(record.current), _log_paths(instance))
+
+
+def _log_paths(instance: Instance) -> Mapping[str, str]:
+    """What the manifest names, placeholders filled in."""
+    want, node = instance.want, instance.around.node()
+    values = values_of(want, instance.folder, node)[0] if want is not None else {}
+    return {name: fill(path, values, f"log_paths.{name}") for name, path in instance.manifest().log_paths.items()}
 
 
 def _list_logs(request: Any, instance: Instance, around: Around) -> Any:
@@ -222,8 +249,25 @@ def _list_logs(request: Any, instance: Instance, around: Around) -> Any:
 
 
 def _read_log(request: m.LogRead, instance: Instance, around: Around) -> Any:
-    path = logs.resolve(_log_files(instance), request.name, instance.folder.root)
+    external = instance.want.external if instance.want is not None else None
+    declared = external.log_paths if external is not None else ()
+    path = logs.resolve(_log_files(instance), request.name, instance.folder.root, declared)
     return logs.read(path, request.offset, request.limit, request.tail, min(request.wait_s, 30.0))
+
+
+def _gate(request: m.Gate, instance: Instance, around: Around) -> Any:
+    """None for yes, or why not yet."""
+    launch = instance.launch
+    if launch is None:
+        return "is not started"
+    kind = {"port": "tcp", "log": "log"}.get(request.kind)
+    if kind is None:
+        raise BadInput(f"a gate of kind {request.kind} is not for a node")
+    target = request.target
+    if kind == "tcp":
+        named = launch.manifest.ports.get(target)
+        target = f"127.0.0.1:{named}" if named is not None else target if ":" in target else f"127.0.0.1:{target}"
+    return look(replace(launch.readiness, kind=kind, target=target, timeout_s=3.0))
 
 
 def _processes(request: Any, instance: Instance, around: Around) -> Any:
@@ -246,6 +290,7 @@ _ANSWERS: dict[type, Callable[[Any, Instance, Around], Any]] = {
     m.LogFiles: _list_logs,
     m.LogRead: _read_log,
     m.Processes: _processes,
+    m.Gate: _gate,
 }
 
 

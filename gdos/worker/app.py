@@ -20,6 +20,7 @@ from gdos.worker import facts, joining
 from gdos.worker.agent import Agent, run_in, wall_ms
 from gdos.worker.config import WorkerConfig
 from gdos.worker.disk import WorkDir
+from gdos.worker.drivers.adopt import AdoptDriver
 from gdos.worker.drivers.spawn import SpawnDriver
 from gdos.worker.executor.around import Around
 from gdos.worker.executor.fetch import Cache, Source
@@ -47,7 +48,7 @@ class Worker:
         self.facts = facts.collect(self.work.root)
         self.node = self.work.read_node()
         self.loop = OwnerLoop()
-        self.system = System()
+        self.system = System(self.work.root)
         self.driver = SpawnDriver(self.system)
         self.journal = Journal(self.work.root / "reports.jsonl")
         self._pool = ThreadPoolExecutor(STEPS, "step")
@@ -61,7 +62,9 @@ class Worker:
         )
         around = Around(
             loop=self.loop,
+            system=self.system,
             driver=self.driver,
+            adopter=lambda manifest: AdoptDriver(self.system, self.driver, manifest),
             cache=Cache(self.work.cache, config.cache_size),
             source=lambda: Source(config.master, self._credential()),
             node=self._node_facts,
@@ -70,6 +73,7 @@ class Worker:
             wall=wall_ms,
             boot=self.system.boot(),
             log_rotation=config.log_rotation,
+            allow=frozenset(config.allow),
         )
         self.agent = Agent(self.loop, self.work, around, self.link.send)
         self._local: LocalPort | None = None

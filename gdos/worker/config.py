@@ -63,6 +63,8 @@ TABLE: tuple[Setting, ...] = (
     Setting("log_rotate.max_age", "log-max-age", 7, s.integer(1, 3650), "days that old logs are kept"),
     Setting("log_rotate.compress", "log-compress", True, s.flag, "compress old logs"),
     Setting("log_rotate.rotate_on_start", "rotate-on-start", True, s.flag, "a new log at each start"),
+    Setting("log_rotate.instance_quota", "log-instance-quota", 512 << 20, s.size, "space of all logs of an instance"),
+    Setting("log_rotate.node_quota", "log-node-quota", 10 << 30, s.size, "space of all logs of all instances"),
     Setting("log.format", "log-format", "text", s.choice("text", "json"), "text, or json lines"),
     Setting("log.level", "log-level", "info", s.choice("debug", "info", "warning", "error"), "what is logged"),
 )
@@ -98,6 +100,8 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str], config_file: str 
         r["log_rotate.max_age"],
         r["log_rotate.compress"],
         r["log_rotate.rotate_on_start"],
+        r["log_rotate.instance_quota"],
+        r["log_rotate.node_quota"],
     )
     return WorkerConfig(
         host=r["server.host"],

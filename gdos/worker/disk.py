@@ -31,6 +31,16 @@ class NodeFile(msgspec.Struct, frozen=True):
     place: str
 
 
+class OtherRun(msgspec.Struct, frozen=True):
+    """A run of a schedule that goes on beside the present one (overlap: allow)."""
+
+    number: int
+    handle: Handle
+    started_at: int
+    log: str
+    due: int | None = None
+
+
 class Record(msgspec.Struct, kw_only=True):
     """instance.json: what runs here. Written at every change, before the change counts."""
 
@@ -48,6 +58,15 @@ class Record(msgspec.Struct, kw_only=True):
     tries: int = 0  # restarts in a row
     launches: int = 0
     revision: int = 0
+    config: str = ""  # of the last start
+    log: str = ""  # name of the log of the last start; "" is app.log
+    due: int | None = None  # when the schedule asked for the last start
+    last_due: int = 0  # what a schedule has asked for up to here is done, skipped or missed
+    others: list[OtherRun] = []
+    oom: tuple[int, int] = (0, 0)  # the kernel's counts at the last start
+    cleared: str = ""  # the release whose pre_upgrade hook has passed
+    refused: int = -1  # the wanted revision that a pre_* hook refused
+    switched: bool = False  # another release was made current, and has not been ready since
 
 
 class WorkDir:
@@ -152,6 +171,10 @@ class InstanceFolder:
     @property
     def app_log(self) -> Path:
         return self.root / "logs" / "app.log"
+
+    def log(self, name: str) -> Path:
+        """A log by its file's name; '' is app.log."""
+        return self.logs / name if name else self.app_log
 
     @property
     def data(self) -> Path:

@@ -7,26 +7,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from gdos.model.errors import NotAllowed, NotFound
-from gdos.model.manifest import Manifest
 from gdos.wire.messages import CHUNK_MAX, Chunk, LogFile
+from gdos.worker import livelog
 
 APP_LOG = "app.log"
 _TAIL_BYTES_MAX = 8 << 20
 _POLL_S = 0.1
 
 
-def files(root: Path, release: Path | None, manifest: Manifest | None) -> dict[str, Path]:
-    """Display name -> file: app.log, its older parts, and what the manifest names."""
+def files(root: Path, current: Path, release: Path | None, log_paths: Mapping[str, str]) -> dict[str, Path]:
+    """Display name -> file: app.log (`current`: the log of the last start), older parts, what the manifest names."""
     logs = root / "logs"
-    found = {APP_LOG: logs / APP_LOG}
+    found = {APP_LOG: current}
     if logs.is_dir():
-        found |= {p.name: p for p in sorted(logs.iterdir()) if p.is_file() and not p.name.endswith(".part")}
-    if release is not None and manifest is not None:
-        found |= {name: release / path for name, path in manifest.log_paths.items()}
+        found |= {p.name: p for p in sorted(logs.iterdir()) if p.is_file() and p.suffix not in (".part", ".shift")}
+        found[APP_LOG] = current
+    if release is not None:
+        found |= {name: release / path for name, path in log_paths.items()}
     return found
 
 
@@ -44,12 +45,15 @@ def listing(found: Mapping[str, Path]) -> list[LogFile]:
     return out
 
 
-def resolve(found: Mapping[str, Path], name: str, root: Path) -> Path:
-    """The file of a display name. Raises NotFound naming those there are, NotAllowed for a link that leaves."""
+def resolve(found: Mapping[str, Path], name: str, root: Path, declared: Collection[str] = ()) -> Path:
+    """The file of a display name; one of an adopted service may be anywhere it was `declared` to be.
+
+    Raises NotFound naming those there are, NotAllowed for a link that leaves the instance's folder.
+    """
     if name not in found:
         raise NotFound(f"there is no log {name}; there are: {', '.join(found)}")
     path = Path(os.path.realpath(found[name]))
-    if not path.is_relative_to(os.path.realpath(root)):
+    if name not in declared and not path.is_relative_to(os.path.realpath(root)):
         raise NotAllowed(f"the log {name} leads out of the instance's folder")
     return path
 
@@ -69,19 +73,21 @@ def read(path: Path, offset: int, limit: int, tail: int, wait_s: float) -> Chunk
 
 def _read(path: Path, offset: int, limit: int, tail: int) -> Chunk:
     try:
-        with open(path, "rb") as file:
-            stat = os.fstat(file.fileno())
-            identity = f"{stat.st_dev:x}-{stat.st_ino:x}"
-            start = _tail_start(file.fileno(), stat.st_size, tail) if tail else min(offset, stat.st_size)
+        with open(path, "rb") as file, livelog.held(path):
+            now = livelog.span(file.fileno(), path)
+            if tail:
+                start = _tail_start(file.fileno(), now.first, now.size, tail)
+            else:
+                start = min(max(offset - now.shift, now.first), now.size)
             file.seek(start)
-            return Chunk(offset=start, size=stat.st_size, file=identity, data=file.read(limit))
+            return Chunk(offset=now.shift + start, size=now.shift + now.size, file=now.file, data=file.read(limit))
     except FileNotFoundError:
         return Chunk(offset=0, size=0, file="", data=b"")
 
 
-def _tail_start(fd: int, size: int, lines: int) -> int:
+def _tail_start(fd: int, first: int, size: int, lines: int) -> int:
     """Where the last `lines` lines begin, at most _TAIL_BYTES_MAX from the end."""
-    lowest = max(0, size - _TAIL_BYTES_MAX)
+    lowest = max(first, size - _TAIL_BYTES_MAX)
     position, missing = size, lines + 1
     while position > lowest:
         step = min(16384, position - lowest)

@@ -31,6 +31,7 @@ from gdos.worker.executor.launch import NodeFacts
 from gdos.worker.executor.rotate import Policy
 from gdos.worker.journal import Journal
 from gdos.worker.loop import OwnerLoop
+from gdos.worker.platform import System
 from tests.kit.packages import make_package
 
 IDS = ["i-00000001", "i-00000002"]
@@ -73,9 +74,12 @@ class Node:
         self.work = WorkDir(folder)
         self.journal = Journal(folder / "reports.jsonl")
         self.sent: list[m.Message] = []
+        self.system = System(folder)
         around = Around(
             loop=self.loop,
+            system=self.system,
             driver=driver,
+            adopter=lambda manifest: driver,
             cache=Cache(self.work.cache, 1 << 30),
             source=lambda: Source("http://127.0.0.1:1", ""),
             node=lambda: NodeFacts("n", "127.0.0.1", {}),
@@ -84,6 +88,7 @@ class Node:
             wall=lambda: int(self.loop.time * 1000),
             boot="fake",
             log_rotation=Policy(compress=False),
+            allow=frozenset(["deploy", "adopt"]),
         )
         self.agent = Agent(self.loop, self.work, around, self.sent.append)
         self.agent.load()
@@ -101,6 +106,7 @@ class Node:
     def die(self) -> None:
         self.agent.close()
         self.work.close()
+        self.system.close()
 
 
 class AgentMachine(RuleBasedStateMachine):

@@ -183,7 +183,8 @@ def test_the_whole_tree_goes_with_its_escapees(cluster: Cluster) -> None:
     [
         ({"entrypoint": "no-such-program"}, "no-such-program is neither in the package nor on this node's PATH"),
         ({"args": ["${NOBODY}"]}, "args[0]: ${NOBODY} is not known here"),
-        ({"hooks": {"pre_start": ["true"]}}, "what this worker cannot do yet: hooks"),
+        ({"hooks": {"pre_start": ["sh", "-c", "echo no luck; exit 3"]}}, "pre_start: ended with 3: no luck"),
+        ({"user": "nobody-of-that-name"}, "this node has no such user"),
     ],
 )
 def test_what_cannot_start_says_why(cluster: Cluster, fields: dict[str, Any], said: str) -> None:

@@ -51,7 +51,7 @@ class Bench:
 
 @pytest.fixture(params=["spawn", "fake"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    system = System()
+    system = System(tmp_path)
     driver: Driver = FakeDriver() if request.param == "fake" else SpawnDriver(system)
     made = Bench(driver, tmp_path, system)
     yield made
@@ -113,7 +113,7 @@ def test_a_start_that_fails_raises(bench: Bench) -> None:
 
 @pytest.fixture
 def real(tmp_path: Path) -> Iterator[Bench]:
-    system = System()
+    system = System(tmp_path)
     made = Bench(SpawnDriver(system), tmp_path, system)
     yield made
     for identity in system.marked(str(tmp_path)):

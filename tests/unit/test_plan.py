@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gdos.model.states import Event, State, step
 from gdos.model.wanted import Action, Actual, Release, Wanted, merge, plan, plan_one
@@ -39,6 +40,7 @@ class World:
     tried: tuple[int, int] = (-1, -1)
     is_gone: bool = False
     starts: int = 0
+    cleared: str = ""
 
     def actual(self) -> Actual:
         return Actual(
@@ -47,6 +49,7 @@ class World:
             current=self.current,
             fetched=frozenset(self.fetched),
             tried=self.tried,
+            cleared=self.cleared,
         )
 
     def do(self, action: Action, want: Wanted) -> None:
@@ -54,7 +57,11 @@ class World:
             if self.state not in (State.DEPLOYING, State.UPGRADING):
                 self.state = step(self.state, Event.UPGRADE if self.current else Event.DEPLOY)
             self.fetched.add(want.release.sha256)
+        elif action is Action.CLEAR:
+            assert self.current, "a first release replaces nothing"
+            self.cleared = want.release.sha256
         elif action is Action.SWITCH:
+            assert self.cleared == want.release.sha256 or not self.current
             assert not self.is_alive, "a release may not be pulled away from a running process"
             self.current, self.tried = want.release.sha256, (-1, -1)
             if self.state is State.PENDING:
@@ -175,3 +182,34 @@ def test_an_older_change_does_not_replace_a_newer_one() -> None:
     new = Wanted(id="i", name="n", system="s", module="m", revision=6, release=RELEASES[0], run=False)
     old = Wanted(id="i", name="n", system="s", module="m", revision=5, release=RELEASES[0], run=True)
     assert merge({"i": new}, [old], full=False)["i"] is new
+
+
+@given(wishes.filter(lambda w: w.present and not w.run))
+def test_a_refused_stop_is_not_tried_again_before_another_wish(want: Wanted) -> None:
+    alive = Actual(
+        state=State.RUNNING, is_alive=True, current=want.release.sha256, fetched=frozenset([want.release.sha256])
+    )
+    refused = structs.replace(alive, refused=want.revision)
+    assert plan_one(want, alive, 0.0) is Action.STOP
+    assert plan_one(want, refused, 0.0) is None
+    assert plan_one(structs.replace(want, revision=want.revision + 1), refused, 0.0) is Action.STOP
+    assert plan_one(structs.replace(want, present=False), refused, 0.0) is Action.STOP
+
+
+@given(wishes.filter(lambda w: w.present and w.run))
+def test_a_schedule_is_started_by_its_time_or_by_a_person(want: Wanted) -> None:
+    serials = (want.start_serial, want.restart_serial)
+    here = {"current": want.release.sha256, "fetched": frozenset([want.release.sha256]), "waits_for_schedule": True}
+    assert plan_one(want, Actual(state=State.STOPPED, tried=serials, **here), 0.0) is None
+    assert plan_one(want, Actual(state=State.FAILED, tried=serials, **here), 0.0) is None
+    assert plan_one(want, Actual(state=State.BACKOFF, tried=serials, next_try=1.0, **here), 2.0) is Action.START
+    asked = structs.replace(want, start_serial=want.start_serial + 1)
+    assert plan_one(asked, Actual(state=State.COMPLETED, tried=serials, **here), 0.0) is Action.START
+
+
+@given(wishes)
+def test_what_is_only_watched_is_never_touched(want: Wanted) -> None:
+    for state in State:
+        for alive in (True, False):
+            action = plan_one(want, Actual(state=state, is_alive=alive, is_watched_only=True), 0.0)
+            assert action is (None if want.present else Action.DESTROY)

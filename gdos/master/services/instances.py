@@ -292,7 +292,6 @@ def _wanted(r: Row) -> Wanted:
         run=bool(r["run"]),
         release=Release(r["package"], r["version"], r["sha256"], r["size"]),
         env=json.loads(r["env"]),
-        variables={},
         start_serial=r["start_serial"],
         restart_serial=r["restart_serial"],
     )

@@ -16,11 +16,15 @@ from gdos.worker.platform.base import Command
 
 
 class Handle(msgspec.Struct, frozen=True):
-    """A started service: JSON on disk. `mark` is the instance's folder, `launch` which start it was."""
+    """A started service: JSON on disk. `mark` is the instance's folder, `launch` which start it was.
+
+    `exe` is the program of one that was adopted: when it is another, it is a stranger.
+    """
 
     process: Identity
     mark: str
     launch: str
+    exe: str = ""
 
 
 @dataclass(frozen=True, slots=True)

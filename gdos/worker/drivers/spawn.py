@@ -7,15 +7,32 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from gdos.model.errors import GdosError
 from gdos.model.values import Exit, Identity
 from gdos.worker.drivers.base import Handle, Spec
-from gdos.worker.platform.base import LAUNCH, MARK, Platform
+from gdos.worker.platform.base import LAUNCH, MARK, Command, Platform
 
 log = logging.getLogger(__name__)
 KILL_S = 5.0
 _ROUND_S = 0.01
+
+
+def run_stop(system: Platform, stop: Command, handle: Handle) -> None:
+    """The stop program, until it ends; GDOS_PID is what it is to stop. Raises GdosError when it fails."""
+    child = system.spawn(replace(stop, env={**stop.env, "GDOS_PID": str(handle.process.pid)}))
+    code = child.wait()
+    if code != 0:
+        raise GdosError(f"the stop program ended with {code}")
+
+
+def kill_all(system: Platform, found: list[Identity], deadline: float) -> None:
+    """End these, and wait for it until `deadline` (monotonic seconds)."""
+    for identity in found:
+        system.kill(identity)
+    while time.monotonic() < deadline and any(map(system.is_alive, found)):
+        time.sleep(_ROUND_S)
 
 
 class SpawnDriver:
@@ -64,10 +81,7 @@ class SpawnDriver:
         if spec is None or spec.stop is None:
             self._system.signal_group(handle.process, spec.stop_signal if spec else "TERM")
             return
-        child = self._system.spawn(spec.stop)
-        code = child.wait()
-        if code != 0:
-            raise GdosError(f"the stop program ended with {code}")
+        run_stop(self._system, spec.stop, handle)
 
     def kill(self, handle: Handle) -> list[int]:
         deadline = time.monotonic() + KILL_S
@@ -75,13 +89,7 @@ class SpawnDriver:
             found = self._system.tree(handle.process, handle.mark)
             if not found or time.monotonic() > deadline:
                 return [identity.pid for identity in found]
-            for identity in found:
-                self._system.kill(identity)
-            self._wait_gone(found, deadline)
-
-    def _wait_gone(self, found: list[Identity], deadline: float) -> None:
-        while time.monotonic() < deadline and any(map(self._system.is_alive, found)):
-            time.sleep(_ROUND_S)
+            kill_all(self._system, found, deadline)
 
     def sweep(self, handle: Handle) -> int:
         found = self._system.left_over(handle.mark, handle.process, handle.launch)

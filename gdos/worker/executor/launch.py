@@ -9,7 +9,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,10 +18,12 @@ from gdos.model.manifest import FILE, Manifest, read
 from gdos.model.placeholders import fill
 from gdos.model.wanted import Wanted
 from gdos.pack.check import entrypoint_in
+from gdos.worker import livelog
 from gdos.worker.disk import InstanceFolder
 from gdos.worker.drivers.base import Spec
+from gdos.worker.executor import hooks, templates
 from gdos.worker.executor.fetch import Refused
-from gdos.worker.platform.base import LAUNCH, MARK, Command
+from gdos.worker.platform.base import LAUNCH, MARK, Command, Platform
 
 OS = {"linux": "linux", "darwin": "darwin", "win32": "windows"}.get(sys.platform, sys.platform)
 _PRIVATE = re.compile(r"^(OPS_|GDOS_|SHIV_|PYTHONPATH$|PYTHONDONTWRITEBYTECODE$|NOTIFY_SOCKET$|MALLOC_ARENA_MAX$)")
@@ -46,14 +48,19 @@ class Probe:
     env: Mapping[str, str]
     cwd: Path
     log: Path
-    log_from: int  # only what is written after the start counts
+    log_from: int  # only what is written after the start counts; see livelog for what it counts from
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
+    """Everything for one start, all placeholders filled in."""
+
     spec: Spec
     readiness: Probe
+    liveness: Probe
     manifest: Manifest
+    hooks: Mapping[str, hooks.Hook]
 
 
 @lru_cache(maxsize=512)
@@ -65,33 +72,40 @@ def manifest_of(release: Path) -> Manifest:
         raise GdosError(f"{release / FILE}: cannot be read ({e.strerror})") from e
 
 
-def check_fit(manifest: Manifest, release: Path) -> None:
+def check_fit(manifest: Manifest, release: Path, system: Platform) -> None:
     """Whether this node can run it at all. Raises Refused: it is asked at deploy, not at start."""
     if manifest.os and manifest.os != OS:
         raise Refused(f"{manifest.name} {manifest.version} is for {manifest.os}, this node runs {OS}")
-    missing = [
-        word
-        for word, is_used in (
-            ("limits", manifest.limits != type(manifest.limits)() and not manifest.limits_optional),
-            ("hooks", bool(manifest.hooks)),
-            ("templates", bool(manifest.templates)),
-            ("kind cron", manifest.kind == "cron"),
-            ("liveness", manifest.liveness_type != "none"),
-        )
-        if is_used
-    ]
-    if missing:
-        raise Refused(f"{manifest.name} {manifest.version} needs what this worker cannot do yet: {', '.join(missing)}")
-    if manifest.user and (sys.platform == "win32" or os.geteuid() != 0):
-        raise Refused(f"user {manifest.user}: this worker may not switch users; run it as root, or leave user out")
+    problems = [] if manifest.limits_optional else system.limit_problems(manifest.limits)
+    if problems:
+        raise Refused(f"{'; '.join(problems)}; with limits_optional it would run without")
+    check_user(manifest.user)
     for field in ("entrypoint", "stop_entrypoint"):
         name = getattr(manifest, field)
         if name:
             program(name, manifest, release, field)
 
 
+def check_user(user: str) -> None:
+    """Whether this worker can start something as that user. Raises Refused."""
+    if not user:
+        return
+    if sys.platform == "win32":
+        raise Refused(f"user {user}: running as another user is not possible on Windows; leave user out")
+    import pwd
+
+    try:
+        uid = pwd.getpwnam(user).pw_uid
+    except KeyError as e:
+        raise Refused(f"user {user}: this node has no such user") from e
+    if os.geteuid() not in (0, uid):
+        raise Refused(f"user {user}: this worker may not switch users; run it as root, or leave user out")
+
+
 def program(name: str, manifest: Manifest, release: Path, field: str) -> str:
     """The full path of an entrypoint: in the package, or a bare name on this node's PATH. Raises Refused."""
+    if manifest.is_external:
+        return _external_program(name, release, field)
     as_entry = Manifest(name=manifest.name, version=manifest.version, os=manifest.os, entrypoint=name)
     inside = entrypoint_in(as_entry, lambda n: (release / n).is_file())
     if inside is not None:
@@ -106,13 +120,33 @@ def program(name: str, manifest: Manifest, release: Path, field: str) -> str:
     return found
 
 
-def prepare(want: Wanted, folder: InstanceFolder, node: NodeFacts, launch: int, *, is_running: bool = False) -> Launch:
-    """Everything for one start. Raises GdosError (unknown placeholder, missing program, port taken).
+def _external_program(name: str, folder: Path, field: str) -> str:
+    """Of an adopted service: an absolute path, a path below its own folder, or a name on the PATH."""
+    path = folder / name
+    if "/" in name and path.is_file():
+        return str(path)
+    found = shutil.which(name) if "/" not in name else None
+    if found is None and path.is_file():
+        return str(path)
+    if found is None:
+        raise Refused(f"{field}: there is no {name} in {folder}, and none on this node's PATH")
+    return found
 
-    `is_running`: for what runs already; its ports are its own, and its whole log counts for a probe.
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Which start this is. `log`: where its output goes. `is_running`: it was started before, by an earlier worker.
+
+    What runs already has its own ports, and its whole log counts for a probe; its templates are not written again.
     """
-    release = folder.release(want.release.sha256)
-    manifest = manifest_of(release)
+
+    number: int
+    log: Path
+    is_running: bool = False
+
+
+def values_of(want: Wanted, folder: InstanceFolder, node: NodeFacts) -> tuple[dict[str, str], dict[str, str]]:
+    """(what placeholders may name, the built-ins of it)"""
     builtin = {
         "GDOS_INSTANCE_ID": want.id,
         "GDOS_INSTANCE_NAME": want.name,
@@ -124,23 +158,63 @@ def prepare(want: Wanted, folder: InstanceFolder, node: NodeFacts, launch: int, 
         "GDOS_LOG_DIR": str(folder.logs),
         "GDOS_VERSION": want.release.version,
     }
-    values = {**builtin, **node.labels, **want.variables, **want.env}
+    return {**builtin, **node.labels, **want.env, **builtin}, builtin
+
+
+def prepare(want: Wanted, folder: InstanceFolder, node: NodeFacts, start: Start) -> Launch:
+    """Everything for one start. Raises GdosError (unknown placeholder, missing program, port taken)."""
+    manifest = manifest_for(want, folder)
+    home = Path(manifest.external_work_dir or folder.root) if want.external else folder.release(want.release.sha256)
+    values, builtin = values_of(want, folder, node)
     env = {k: v for k, v in os.environ.items() if not _PRIVATE.match(k)}
     env.update({k: fill(v, values, f"env.{k}") for k, v in manifest.env.items()})
     env.update(want.env)
     env.update(builtin)
-    env[MARK], env[LAUNCH] = folder.mark, str(launch)
+    env[MARK], env[LAUNCH] = folder.mark, str(start.number)
     args = [fill(text, values, f"args[{i}]") for i, text in enumerate(manifest.args)]
-    argv = [program(manifest.entrypoint, manifest, release, "entrypoint"), *args]
-    target = fill(manifest.readiness_target, values, "readiness_target")
-    log_from = 0
-    if not is_running:
+    argv = [program(manifest.entrypoint, manifest, home, "entrypoint"), *args] if manifest.entrypoint else []
+    targets = {f: fill(getattr(manifest, f), values, f) for f in ("readiness_target", "liveness_target")}
+    if not start.is_running:
         check_ports(manifest.ports)
-        log_from = folder.app_log.stat().st_size if folder.app_log.is_file() else 0
-    command = Command(argv, release, env, folder.app_log, manifest.user)
-    spec = Spec(command, folder.mark, str(launch), manifest.stop_signal, stop_command(manifest, release, command))
-    probe = Probe(manifest.readiness_type, target, manifest.readiness_timeout, env, release, folder.app_log, log_from)
-    return Launch(spec, probe, manifest)
+        templates.render(manifest, home, values)
+    log_from = log_end(start.log) if not start.is_running else 0
+    command = Command(
+        argv, home, env, start.log, manifest.user, folder.mark, None if want.external else manifest.limits
+    )
+    spec = Spec(command, folder.mark, str(start.number), manifest.stop_signal, stop_command(manifest, home, command))
+    probe = Probe("none", "", manifest.readiness_timeout, env, home, start.log, log_from, manifest.user)
+    return Launch(
+        spec,
+        replace(probe, kind=manifest.readiness_type, target=targets["readiness_target"]),
+        replace(probe, kind=manifest.liveness_type, target=targets["liveness_target"]),
+        manifest,
+        hooks_of(manifest, command, values),
+    )
+
+
+def manifest_for(want: Wanted, folder: InstanceFolder) -> Manifest:
+    """Of the release that is wanted, or of what was adopted. Raises GdosError."""
+    return want.external or manifest_of(folder.release(want.release.sha256))
+
+
+def hooks_of(manifest: Manifest, command: Command, values: Mapping[str, str]) -> dict[str, hooks.Hook]:
+    """All hooks of a manifest, ready to be run. Raises GdosError."""
+    found = {}
+    for name, words in manifest.hooks.items():
+        filled = [fill(text, values, f"hooks.{name}[{i}]") for i, text in enumerate(words)]
+        argv = [program(filled[0], manifest, command.cwd, f"hooks.{name}"), *filled[1:]]
+        found[name] = hooks.make(name, argv, command, manifest.hook_timeout, {"GDOS_VERSION": manifest.version})
+    return found
+
+
+def log_end(path: Path) -> int:
+    """The offset at which the next byte of a log will stand."""
+    try:
+        with open(path, "rb") as file, livelog.held(path):
+            now = livelog.span(file.fileno(), path)
+            return now.shift + now.size
+    except FileNotFoundError:
+        return 0
 
 
 def stop_command(manifest: Manifest, release: Path, command: Command) -> Command | None:

@@ -1,4 +1,4 @@
-"""Waiting for a started instance to be ready: looks in the pool, with growing pauses, until yes or too late."""
+"""Looking at a started instance: until it is ready, and then for as long as it lives. Looks happen in the pool."""
 
 from __future__ import annotations
 
@@ -59,3 +59,39 @@ class Readiness:
         if not self._is_over:
             self.cancel()
             self._on_late(f"not ready within {self._probe.timeout_s:g} s: {self._last}")
+
+
+class Liveness:
+    """Owner thread only. `on_dead(reason)` once, after so many bad looks in a row; never after `cancel`."""
+
+    def __init__(
+        self, around: Around, probe: Probe, interval_s: float, failures: int, on_dead: Callable[[str], None]
+    ) -> None:
+        self._around = around
+        self._probe = probe
+        self._interval_s = interval_s
+        self._failures = failures
+        self._on_dead = on_dead
+        self._bad = 0
+        self._is_over = False
+        self._timer = around.loop.call_later(interval_s, self._look)
+
+    def cancel(self) -> None:
+        self._is_over = True
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        if not self._is_over:
+            self._around.run(lambda: look(self._probe), self._seen)
+
+    def _seen(self, reason: str | None, error: Exception | None) -> None:
+        if self._is_over:
+            return
+        is_bad = reason is not None or error is not None
+        self._bad = self._bad + 1 if is_bad else 0
+        if self._bad >= self._failures:
+            self._is_over = True
+            times = f"{self._bad} times in a row" if self._bad > 1 else "once"
+            self._on_dead(f"the liveness probe failed {times}: {reason or describe_error(error)}")
+            return
+        self._timer = self._around.loop.call_later(self._interval_s, self._look)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from gdos.model.manifest import Limits
 from gdos.model.values import Exit, Identity
 
 MARK = "GDOS_INSTANCE_DIR"
@@ -18,13 +19,18 @@ LAUNCH = "GDOS_LAUNCH"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A program to start: all of it resolved. `output` is a file that stdout and stderr are appended to."""
+    """A program to start: all of it resolved. `output` is a file that stdout and stderr are appended to.
+
+    `limits` hold for all that carries `mark`; None leaves them as they are.
+    """
 
     argv: Sequence[str]
     cwd: Path
     env: Mapping[str, str]
     output: Path
     user: str = ""
+    mark: str = ""
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,30 @@ class Platform(Protocol):
 
     def kill(self, identity: Identity) -> None:
         """End one process at once; nothing when it is gone."""
+        ...
+
+    def terminate(self, identity: Identity, name: str) -> None:
+        """Send a signal such as 'TERM' to one process and nobody else; nothing when it is gone."""
+        ...
+
+    def descendants(self, root: Identity) -> list[Identity]:
+        """The process and all that it has started by parenthood; empty when it is gone."""
+        ...
+
+    def limit_problems(self, limits: Limits) -> list[str]:
+        """Which of these limits cannot be held on this node, in words."""
+        ...
+
+    def track(self, mark: str, pid: int) -> None:
+        """From now on what this process starts counts as the instance's, whatever it does to its environment."""
+        ...
+
+    def oom_kills(self, mark: str) -> tuple[int, int]:
+        """How often the kernel has killed for lack of memory: among the instance's processes, on the whole node."""
+        ...
+
+    def forget(self, mark: str) -> None:
+        """Nothing of the instance is left: what was kept for `track` and limits goes."""
         ...
 
     def exit_of(self, code: int) -> Exit:

@@ -7,7 +7,9 @@ import sys
 if sys.platform == "darwin":
     import subprocess
     from collections.abc import Callable
+    from pathlib import Path
 
+    from gdos.model.manifest import Limits
     from gdos.model.values import Exit, Identity
     from gdos.worker.platform import posix, scan
     from gdos.worker.platform.base import Command
@@ -15,7 +17,7 @@ if sys.platform == "darwin":
     class System:
         """See base.Platform."""
 
-        def __init__(self) -> None:
+        def __init__(self, work_dir: Path) -> None:
             self._boot = scan.boot()
             self._poller = scan.Poller(self.is_alive)
 
@@ -54,6 +56,24 @@ if sys.platform == "darwin":
 
         def kill(self, identity: Identity) -> None:
             scan.kill(identity, self._boot)
+
+        def terminate(self, identity: Identity, name: str) -> None:
+            scan.send(identity, self._boot, posix.signal_of(name))
+
+        def descendants(self, root: Identity) -> list[Identity]:
+            return scan.descendants(root, self._boot)
+
+        def limit_problems(self, limits: Limits) -> list[str]:
+            return scan.limit_problems(limits, "macOS")
+
+        def track(self, mark: str, pid: int) -> None:
+            """There are no control groups; the environment's mark has to do."""
+
+        def oom_kills(self, mark: str) -> tuple[int, int]:
+            return 0, 0
+
+        def forget(self, mark: str) -> None:
+            """Nothing was kept."""
 
         def exit_of(self, code: int) -> Exit:
             return posix.exit_of(code)

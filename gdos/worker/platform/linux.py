@@ -8,16 +8,20 @@ if sys.platform == "linux":
     import contextlib
     import logging
     import os
+    import resource
     import selectors
     import signal
     import subprocess
     import threading
     import time
     from collections.abc import Callable
+    from pathlib import Path
 
+    from gdos.model.manifest import Limits
     from gdos.model.values import Exit, Identity
     from gdos.worker.platform import posix
     from gdos.worker.platform.base import LAUNCH, MARK, Command, Found
+    from gdos.worker.platform.cgroups import Cgroups
 
     log = logging.getLogger(__name__)
 
@@ -85,7 +89,8 @@ if sys.platform == "linux":
     class System:
         """See base.Platform."""
 
-        def __init__(self) -> None:
+        def __init__(self, work_dir: Path) -> None:
+            self._groups = Cgroups(work_dir)
             with open("/proc/sys/kernel/random/boot_id") as file:
                 self._boot = file.read().strip()
             self._watcher = Watcher()
@@ -97,7 +102,22 @@ if sys.platform == "linux":
             return self._boot
 
         def spawn(self, command: Command) -> subprocess.Popen[bytes]:
-            return posix.spawn(command)
+            if command.limits is None:
+                return posix.spawn(command)
+            self._groups.limit(command.mark, command.limits)
+            child = posix.spawn(command)
+            try:
+                self._groups.add(command.mark, child.pid)
+                if command.limits.open_files is not None:
+                    count = command.limits.open_files
+                    resource.prlimit(child.pid, resource.RLIMIT_NOFILE, (count, count))
+            except ProcessLookupError:
+                return child  # it has ended already
+            except OSError:
+                child.kill()  # never without its limits
+                child.wait()
+                raise
+            return child
 
         def identify(self, pid: int) -> Identity | None:
             found = read_stat(pid)
@@ -147,6 +167,7 @@ if sys.platform == "linux":
                     grown = bool(more)
             for f in self._marked(table, mark):
                 found[f.pid] = f
+            found.update((pid, by_pid[pid]) for pid in self._groups.members(mark) if pid in by_pid)
             found.pop(os.getpid(), None)
             return [Identity(f.pid, f.started, self._boot) for f in found.values()]
 
@@ -183,24 +204,54 @@ if sys.platform == "linux":
             posix.signal_group(root, name, self.is_alive(root))
 
         def kill(self, identity: Identity) -> None:
+            self.terminate(identity, "KILL")
+
+        def terminate(self, identity: Identity, name: str) -> None:
             """By pidfd: between the check and the signal the PID cannot become another's."""
+            number = posix.signal_of(name)
             try:
                 fd = os.pidfd_open(identity.pid)
             except ProcessLookupError:
                 return
             try:
                 if self.is_alive(identity):
-                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+                    signal.pidfd_send_signal(fd, number)
             except ProcessLookupError:
                 return
             finally:
                 os.close(fd)
+
+        def descendants(self, root: Identity) -> list[Identity]:
+            if not self.is_alive(root):
+                return []
+            found = map(self.identify, self.members(root))
+            return [i for i in found if i is not None and i.started >= root.started]
+
+        def limit_problems(self, limits: Limits) -> list[str]:
+            found = self._groups.problems(limits)
+            _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            if limits.open_files is not None and os.geteuid() != 0 and limits.open_files > hard != -1:
+                found.append(f"limits.open_files: this worker may allow at most {hard} open files")
+            return found
+
+        def track(self, mark: str, pid: int) -> None:
+            with contextlib.suppress(OSError):  # one way of three to find what escapes
+                self._groups.add(mark, pid)
+
+        def oom_kills(self, mark: str) -> tuple[int, int]:
+            with open("/proc/vmstat") as file:
+                total = next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), 0)
+            return self._groups.oom_kills(mark), total
+
+        def forget(self, mark: str) -> None:
+            self._groups.remove(mark)
 
         def exit_of(self, code: int) -> Exit:
             return posix.exit_of(code)
 
         def close(self) -> None:
             self._watcher.close()
+            self._groups.close()
 
     def _threads(pid: int) -> bool:
         """Whether the process may have children of other threads than its first."""

@@ -30,11 +30,16 @@ if sys.platform != "win32":
         finally:
             os.close(fd)
 
-    def signal_group(root: Identity, name: str, is_alive: bool) -> None:
-        """To the whole group, while its leader is ours; to nobody otherwise."""
+    def signal_of(name: str) -> int:
+        """'TERM' or 'SIGTERM' -> its number. Raises ValueError."""
         number = getattr(signal, "SIG" + name.removeprefix("SIG"), None)
         if number is None:
             raise ValueError(f"{name} is not a signal of this system")
+        return int(number)
+
+    def signal_group(root: Identity, name: str, is_alive: bool) -> None:
+        """To the whole group, while its leader is ours; to nobody otherwise."""
+        number = signal_of(name)
         if is_alive:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(root.pid, number)

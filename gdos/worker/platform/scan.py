@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import psutil
 
+from gdos.model.manifest import Limits
 from gdos.model.values import Identity
 from gdos.worker.platform.base import LAUNCH, MARK
 
@@ -80,6 +81,28 @@ def kill(identity: Identity, boot_id: str) -> None:
             psutil.Process(identity.pid).kill()
         except GONE:
             return
+
+
+def send(identity: Identity, boot_id: str, number: int) -> None:
+    """A signal to exactly that process."""
+    if identify(identity.pid, boot_id) == identity:
+        try:
+            psutil.Process(identity.pid).send_signal(number)
+        except GONE:
+            return
+
+
+def descendants(root: Identity, boot_id: str) -> list[Identity]:
+    if identify(root.pid, boot_id) != root:
+        return []
+    found = (identify(pid, boot_id) for pid in members(root))
+    return [i for i in found if i is not None and i.started >= root.started]
+
+
+def limit_problems(limits: Limits, where: str) -> list[str]:
+    """Without control groups no limit can be held for a whole tree."""
+    given = {name: getattr(limits, name) for name in limits.__struct_fields__}
+    return [f"limits.{name}: cannot be held on {where}" for name, value in given.items() if value is not None]
 
 
 class Poller:

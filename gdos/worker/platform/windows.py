@@ -9,8 +9,10 @@ if sys.platform == "win32":
     import signal
     import subprocess
     from collections.abc import Callable
+    from pathlib import Path
 
     from gdos.model.errors import NotBuilt
+    from gdos.model.manifest import Limits
     from gdos.model.values import Exit, Identity
     from gdos.worker.platform import scan
     from gdos.worker.platform.base import Command
@@ -18,7 +20,7 @@ if sys.platform == "win32":
     class System:
         """See base.Platform."""
 
-        def __init__(self) -> None:
+        def __init__(self, work_dir: Path) -> None:
             self._boot = scan.boot()
             self._poller = scan.Poller(self.is_alive)
 
@@ -70,6 +72,24 @@ if sys.platform == "win32":
 
         def kill(self, identity: Identity) -> None:
             scan.kill(identity, self._boot)
+
+        def terminate(self, identity: Identity, name: str) -> None:
+            scan.send(identity, self._boot, signal.SIGTERM)
+
+        def descendants(self, root: Identity) -> list[Identity]:
+            return scan.descendants(root, self._boot)
+
+        def limit_problems(self, limits: Limits) -> list[str]:
+            return scan.limit_problems(limits, "Windows")
+
+        def track(self, mark: str, pid: int) -> None:
+            """There are no control groups; the environment's mark has to do."""
+
+        def oom_kills(self, mark: str) -> tuple[int, int]:
+            return 0, 0
+
+        def forget(self, mark: str) -> None:
+            """Nothing was kept."""
 
         def exit_of(self, code: int) -> Exit:
             return Exit(code=code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import subprocess
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gdos.model.manifest import port_of
+from gdos.worker import livelog
 from gdos.worker.executor.launch import Probe, split_command
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def _exec(probe: Probe) -> str | None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=min(probe.timeout_s, 10.0),
+            user=probe.user or None,
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -88,16 +89,17 @@ def _exec(probe: Probe) -> str | None:
 
 def _log(probe: Probe) -> str | None:
     pattern = re.compile(probe.target)
-    text = read_from(probe.log, probe.log_from, _LOG_MAX)
+    text = read_from(probe.log, probe.log_from, _LOG_MAX)  # the last of it, when there is very much
     return None if pattern.search(text) else f"{probe.target!r} has not appeared in app.log"
 
 
 def read_from(path: Path, offset: int, limit: int) -> str:
-    """Text of a file from `offset` on, its last `limit` bytes; '' when it is not there."""
+    """Text of a log from `offset` on, its last `limit` bytes; '' when it is not there."""
     try:
-        with open(path, "rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(max(min(offset, end), end - limit))
+        with open(path, "rb") as file, livelog.held(path):
+            now = livelog.span(file.fileno(), path)
+            start = min(max(offset - now.shift, now.first), now.size)
+            file.seek(max(start, now.size - limit))
             return file.read(limit).decode(errors="replace")
     except OSError:
         return ""
