@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from gdos.master import config as master_config  # noqa: E402
-from gdos.master.api import access, instances, meta, nodes, openapi, packages, systems, tasks  # noqa: E402
+from gdos.master.api import access, adoptions, instances, meta, nodes, openapi, packages, systems, tasks, values  # noqa: E402
 from gdos.model import metrics, states  # noqa: E402
 from gdos.model.errors import all_errors  # noqa: E402
 from gdos.settings import Setting  # noqa: E402
@@ -23,7 +23,8 @@ MADE = "<!-- made by docs/generate.py; do not edit -->\n\n"
 
 
 def api_page() -> str:
-    parts = (meta.root, access.api, nodes.api, packages.api, systems.api, instances.api, tasks.api)
+    apis = (access, nodes, packages, systems, instances, values, adoptions, tasks)
+    parts = (meta.root, *(module.api for module in apis))
     routes = [route for part in parts for route in part.routes]
     routes += meta.describe(routes).routes
     document = openapi.describe(routes)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gdos import yamltext
 from gdos.model.errors import BadConfig, BadInput, Problem
 from gdos.model.values import parse_duration, parse_size
 
@@ -74,27 +75,10 @@ def resolve(
 
 
 def _from_file(table: tuple[Setting, ...], file: tuple[str, str], warnings: list[str]) -> dict[str, Any]:
-    import yaml
-
     name, text = file
     if len(text) > FILE_MAX:
         raise BadConfig(f"{name}: larger than {FILE_MAX} bytes")
-
-    class Loader(yaml.SafeLoader):
-        """Refuses a key that stands there twice."""
-
-    def mapping(loader: Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-        keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [k for k in keys if keys.count(k) > 1]
-        if twice:
-            raise BadConfig(f"{name}: the key {twice[0]} stands there twice (line {node.start_mark.line + 1})")
-        return dict(loader.construct_mapping(node, deep=True))
-
-    Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
-    try:
-        raw = yaml.load(text, Loader)
-    except yaml.YAMLError as e:
-        raise BadConfig(f"{name}: not YAML: {' '.join(str(e).split())}") from e
+    raw = yamltext.load(name, text)
     if raw is None:
         return {}
     if not isinstance(raw, dict):

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from gdos.cli.client import Session, command, segment
-from gdos.cli.render import Column, age, field, joined, metric, print_json, print_table, size, state
+from gdos.cli.render import Column, age, field, joined, metric, print_json, print_line, print_table, size, state
+from gdos.model.values import format_duration
 
 Search = Annotated[str | None, typer.Option("--search", "-s", help="Only what contains this.")]
 
@@ -156,6 +157,49 @@ def timeline(
     found = session.client.get(f"/instances/{segment(instance)}/timeline", limit=limit)
     columns: list[Column] = [(n, field(n)) for n in ("at", "kind", "state", "who", "reason")]
     _show(session, found, columns, "Nothing yet.")
+
+
+@command
+def why(
+    session: Session,
+    instance: Annotated[str, typer.Argument(help="The instance.")],
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How much of the timeline.")] = 20,
+) -> None:
+    """Why an instance is as it is: one line, then what happened when, newest first.
+
+    Example: gdos why web-1
+    """
+    found = session.client.get(f"/instances/{segment(instance)}/why", limit=limit)
+    if session.is_json:
+        print_json(found)
+        return
+    print_line(found["verdict"])
+    columns: list[Column] = [("at", field("at")), ("what", field("kind")), ("state", field("state"))]
+    columns += [("who", field("who")), ("why", field("reason"))]
+    print_table(found["timeline"], columns, "Nothing is known of it.")
+
+
+@command
+def runs(
+    session: Session,
+    instance: Annotated[str, typer.Argument(help="The instance.")],
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many.")] = 20,
+) -> None:
+    """The runs of a job, a schedule or a service that are over, newest first.
+
+    Example: gdos runs backup-1
+    """
+    found = session.client.get(f"/instances/{segment(instance)}/runs", limit=limit)["items"]
+    columns: list[Column] = [
+        ("run", lambda r: "-" if r["skipped"] else str(r["number"])),
+        ("due", field("due_at")),
+        ("started", field("started_at")),
+        ("took", lambda r: "" if r["skipped"] else format_duration(r["duration_s"])),
+        ("code", lambda r: "" if r["code"] is None else str(r["code"])),
+        ("reason", field("reason")),
+        ("log", field("log")),
+    ]
+    _show(session, found, columns, "No run is over yet.")
 
 
 @command

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -11,12 +10,8 @@ import typer
 from gdos.cli.client import Client, Session, command, is_interactive, segment
 from gdos.cli.packages import split_version
 from gdos.cli.render import print_json, print_line
+from gdos.cli.targets import DryRun, Target, Timeout, Wait, Yes, act, finish, pairs, split
 from gdos.model.errors import BadInput, NotAllowed, NotFound
-
-Target = Annotated[str, typer.Argument(help="INSTANCE, SYSTEM/MODULE or SYSTEM.", metavar="TARGET")]
-Wait = Annotated[bool, typer.Option("--wait", "-w", help="Wait until it is done.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait at most.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 @command
@@ -30,7 +25,9 @@ def deploy(
     auto: Annotated[bool, typer.Option("--auto", help="Where it fits best (the default).")] = False,
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=1000, help="How many instances.")] = 1,
     env: Annotated[list[str] | None, typer.Option("--env", "-e", help="K=V, may be repeated.")] = None,
+    label: Annotated[list[str] | None, typer.Option("--label", help="K=V that the node must have.")] = None,
     no_start: Annotated[bool, typer.Option("--no-start", help="Only bring it there.")] = False,
+    dry_run: DryRun = False,
     wait: Wait = False,
     timeout: Timeout = 300.0,
 ) -> None:
@@ -40,34 +37,20 @@ def deploy(
     """
     if auto and node:
         raise BadInput("--auto and --node NODE exclude each other")
-    system, module = _split(target)
-    variables = _variables(env or [])
-    _ensure_module(session.client, system, module, package)
+    system, module = split(target)
+    variables = pairs(env or [], "--env")
+    _ensure_module(session.client, system, module, package, pairs(label or [], "--label"))
     body = {"module": module, "system": system, "node": node or "auto", "count": count, "run": not no_start}
-    task = session.client.post("/instances", {**body, "env": variables})
-    _finish(session, task, wait, timeout)
+    task = session.client.post("/instances", {**body, "env": variables, "dry_run": dry_run})
+    if task["note"] and session.is_verbose:
+        sys.stderr.write(task["note"] + "\n")
+    finish(session, task, wait, timeout)
 
 
-def _split(target: str) -> tuple[str, str]:
-    system, slash, module = target.partition("/")
-    if not (system and slash and module) or "/" in module:
-        raise BadInput(f"expected SYSTEM/MODULE, got {target!r}")
-    return system, module
-
-
-def _variables(env: list[str]) -> dict[str, str]:
-    found = {}
-    for text in env:
-        key, equals, value = text.partition("=")
-        if not key or not equals:
-            raise BadInput(f"--env: expected K=V, got {text!r}")
-        found[key] = value
-    return found
-
-
-def _ensure_module(client: Client, system: str, module: str, package: str | None) -> None:
+def _ensure_module(client: Client, system: str, module: str, package: str | None, labels: dict[str, str]) -> None:
     """The module as planned, made where it is missing. Raises BadInput when it plans something else."""
     wish = split_version(package) if package else None
+    more: dict[str, Any] = {"placement": {"labels": labels}} if labels else {}
     try:
         found = client.get(f"/systems/{segment(system)}/modules/{segment(module)}")
     except NotFound:
@@ -76,20 +59,23 @@ def _ensure_module(client: Client, system: str, module: str, package: str | None
                 f"{system}/{module} is not there yet: name what it runs with --package NAME:VERSION"
             ) from None
         client.get(f"/packages/{segment(wish[0])}/{segment(wish[1])}")  # before anything is made
-        _ensure_system(client, system)
-        values = {"name": module, "package": wish[0], "version": wish[1]}
+        ensure_system(client, system)
+        values = {"name": module, "package": wish[0], "version": wish[1], **more}
         client.post(f"/systems/{segment(system)}/modules", values)
         return
-    if wish is None or wish == (found["package"], found["version"]):
-        return
-    if found["instances"]:
-        has = f"{found['package']}:{found['version']}"
-        raise BadInput(f"{system}/{module} runs {has}: `gdos upgrade {system}/{module} --to VERSION` changes it")
-    values = {"package": wish[0], "version": wish[1]}
-    client.call("PATCH", f"/systems/{segment(system)}/modules/{segment(module)}", body=values)
+    if wish is not None and wish != (found["package"], found["version"]):
+        if found["instances"]:
+            has = f"{found['package']}:{found['version']}"
+            raise BadInput(f"{system}/{module} runs {has}: `gdos upgrade {system}/{module} --to VERSION` changes it")
+        more |= {"package": wish[0], "version": wish[1]}
+    if labels:
+        more["placement"] = {**found["placement"], "labels": labels}
+    if more:
+        client.call("PATCH", f"/systems/{segment(system)}/modules/{segment(module)}", body=more)
 
 
-def _ensure_system(client: Client, system: str) -> None:
+def ensure_system(client: Client, system: str) -> None:
+    """Made where it is missing."""
     try:
         client.get(f"/systems/{segment(system)}")
     except NotFound:
@@ -97,30 +83,45 @@ def _ensure_system(client: Client, system: str) -> None:
 
 
 @command
-def start(session: Session, target: Target, wait: Wait = False, timeout: Timeout = 300.0) -> None:
-    """Start an instance, all of SYSTEM/MODULE, or all of SYSTEM.
+def start(
+    session: Session, target: Target, dry_run: DryRun = False, wait: Wait = False, timeout: Timeout = 300.0
+) -> None:
+    """Start an instance, all of SYSTEM/MODULE, or all of SYSTEM in its start order.
 
-    Example: gdos start shop/web --wait
+    Example: gdos start shop --wait
     """
-    _finish(session, _act(session.client, target, "start"), wait, timeout)
+    finish(session, act(session.client, target, "start", dry_run=dry_run), wait, timeout)
 
 
 @command
-def stop(session: Session, target: Target, wait: Wait = False, timeout: Timeout = 300.0) -> None:
-    """Stop an instance, all of SYSTEM/MODULE, or all of SYSTEM.
+def run(session: Session, target: Target, wait: Wait = False, timeout: Timeout = 300.0) -> None:
+    """Run a job, or a schedule out of its time: once, now.
+
+    Example: gdos run shop/backup --wait
+    """
+    finish(session, act(session.client, target, "run"), wait, timeout)
+
+
+@command
+def stop(
+    session: Session, target: Target, dry_run: DryRun = False, wait: Wait = False, timeout: Timeout = 300.0
+) -> None:
+    """Stop an instance, all of SYSTEM/MODULE, or all of SYSTEM in the reverse of its start order.
 
     Example: gdos stop web-1 --wait
     """
-    _finish(session, _act(session.client, target, "stop"), wait, timeout)
+    finish(session, act(session.client, target, "stop", dry_run=dry_run), wait, timeout)
 
 
 @command
-def restart(session: Session, target: Target, wait: Wait = False, timeout: Timeout = 300.0) -> None:
-    """Restart an instance, all of SYSTEM/MODULE, or all of SYSTEM.
+def restart(
+    session: Session, target: Target, dry_run: DryRun = False, wait: Wait = False, timeout: Timeout = 300.0
+) -> None:
+    """Restart an instance, all of SYSTEM/MODULE, or all of SYSTEM (stopped in reverse order, then started in order).
 
     Example: gdos restart shop/web --wait
     """
-    _finish(session, _act(session.client, target, "restart"), wait, timeout)
+    finish(session, act(session.client, target, "restart", dry_run=dry_run), wait, timeout)
 
 
 @command
@@ -128,14 +129,41 @@ def upgrade(
     session: Session,
     target: Target,
     to: Annotated[str, typer.Option("--to", help="The version to go to.")],
+    batch: Annotated[str | None, typer.Option("--batch", help="How many at a time: 1, 25% or all.")] = None,
+    canary: Annotated[int | None, typer.Option("--canary", min=0, help="How many go first, alone.")] = None,
+    manual: Annotated[bool, typer.Option("--manual", help="Pause after the canary, until `gdos task resume`.")] = False,
+    min_healthy: Annotated[float | None, typer.Option("--min-healthy", help="Seconds to stay healthy.")] = None,
+    on_failure: Annotated[str | None, typer.Option("--on-failure", help="rollback or stop.")] = None,
+    no_check: Annotated[bool, typer.Option("--no-check", help="Do not bring it to all nodes first.")] = False,
+    dry_run: DryRun = False,
     wait: Wait = False,
-    timeout: Timeout = 300.0,
+    timeout: Timeout = 900.0,
 ) -> None:
-    """Bring a module (or one instance) to another version of its package.
+    """Bring a module (or one instance, or a system) to another version: checked on all nodes, then in batches.
 
-    Example: gdos upgrade shop/web --to 1.1.0 --wait
+    What fails is brought back by itself, with all that this upgrade has touched. Options that are not given are as
+    the module says.
+
+    Example: gdos upgrade shop/web --to 1.1.0 --canary 1 --batch 25% --wait
     """
-    _finish(session, _act(session.client, target, "upgrade", to), wait, timeout)
+    given = {"batch": batch, "canary": canary, "min_healthy": min_healthy, "on_failure": on_failure}
+    strategy: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+    strategy |= ({"promote": "manual"} if manual else {}) | ({"check": False} if no_check else {})
+    if strategy:
+        strategy = {**_planned_strategy(session.client, target), **strategy}
+    task = act(session.client, target, "upgrade", version=to, strategy=strategy or None, dry_run=dry_run)
+    finish(session, task, wait, timeout)
+
+
+def _planned_strategy(client: Client, target: str) -> dict[str, Any]:
+    """What the module says; an instance or a system has none of its own."""
+    system, slash, module = target.partition("/")
+    if not slash:
+        return {}
+    try:
+        return dict(client.get(f"/systems/{segment(system)}/modules/{segment(module)}")["strategy"])
+    except NotFound:
+        return {}
 
 
 @command
@@ -144,12 +172,12 @@ def rollback(session: Session, target: Target, wait: Wait = False, timeout: Time
 
     Example: gdos rollback shop/web --wait
     """
-    _finish(session, _act(session.client, target, "rollback"), wait, timeout)
+    finish(session, act(session.client, target, "rollback"), wait, timeout)
 
 
 @command
 def destroy(session: Session, target: Target, wait: Wait = False, timeout: Timeout = 300.0, yes: Yes = False) -> None:
-    """Stop instances and remove them with their data. What is planned stays.
+    """Stop instances and remove them with their data. What is planned stays; what was adopted runs on.
 
     Example: gdos destroy shop/web --wait
     """
@@ -158,7 +186,7 @@ def destroy(session: Session, target: Target, wait: Wait = False, timeout: Timeo
         sys.stderr.flush()
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise NotAllowed("nothing was destroyed")
-    _finish(session, _act(session.client, target, "destroy"), wait, timeout)
+    finish(session, act(session.client, target, "destroy"), wait, timeout)
 
 
 @command
@@ -172,60 +200,3 @@ def delete_system(session: Session, system: Annotated[str, typer.Argument(help="
         print_json({"name": system, "deleted": True})
     elif not session.is_quiet:
         print_line(f"{system} removed")
-
-
-def _act(client: Client, target: str, action: str, version: str | None = None) -> dict[str, Any]:
-    """The task of an action. A target is SYSTEM/MODULE or SYSTEM/INSTANCE, an instance, or a system, in this order."""
-    body = {"action": action, **({"version": version} if version else {})}
-    system, slash, rest = target.partition("/")
-    paths = [f"/instances/{segment(target)}/actions"]
-    if slash:
-        paths.insert(0, f"/systems/{segment(system)}/modules/{segment(rest)}/actions")
-        paths[-1] = f"/instances/{segment(_instance_id(client, system, rest) or target)}/actions"
-    else:
-        paths.append(f"/systems/{segment(target)}/actions")
-    return _first_found(paths, lambda path: client.post(path, body), target)
-
-
-def _instance_id(client: Client, system: str, name: str) -> str | None:
-    found = [i for i in client.all("/instances", name=name) if i["system"] == system]
-    return str(found[0]["id"]) if found else None
-
-
-def _first_found(paths: list[str], call: Callable[[str], dict[str, Any]], target: str) -> dict[str, Any]:
-    for path in paths:
-        try:
-            return call(path)
-        except NotFound:
-            continue
-    raise NotFound(f"there is no instance, module or system {target}; `gdos ps` and `gdos systems` list them")
-
-
-def _finish(session: Session, task: dict[str, Any], wait: bool, timeout_s: float) -> None:
-    """Print the task, after it has ended when that was asked for."""
-    if wait:
-        task = _follow(session, task, timeout_s)
-    if session.is_json:
-        print_json(task)
-    elif not session.is_quiet:
-        for step in task["steps"]:
-            print_line(f"{step['target']}: {step['state']}{_why(step)}")
-        print_line(f"{task['kind']} {task['target']}: {task['state']} ({task['id']})")
-
-
-def _why(step: dict[str, Any]) -> str:
-    return f" ({step['message']})" if step["message"] and step["message"] != step["state"] else ""
-
-
-def _follow(session: Session, task: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    if session.is_json or session.is_quiet or not sys.stderr.isatty():
-        return session.client.wait(task, timeout_s, lambda seen: None)
-    from rich.console import Console
-
-    with Console(stderr=True).status(f"{task['kind']} {task['target']}") as status:
-
-        def seen(now: dict[str, Any]) -> None:
-            text = ", ".join(f"{s['target']}: {s['message'] or s['state']}" for s in now["steps"][:3])
-            status.update(f"{now['kind']} {now['target']}  {now['progress'] * 100:.0f}%  {text}")
-
-        return session.client.wait(task, timeout_s, seen)

@@ -18,7 +18,8 @@ from gdos import __version__, localjoin, logs
 from gdos.filelock import FileLock
 from gdos.master import listener
 from gdos.master.api import access as access_api
-from gdos.master.api import border, instances, meta, nodes, packages, systems, tasks
+from gdos.master.api import adoptions, border, instances, meta, nodes, packages, systems, tasks
+from gdos.master.api import values as values_api
 from gdos.master.api.router import Backend, Route
 from gdos.master.blobs.base import Blobs
 from gdos.master.blobs.local import LocalBlobs
@@ -28,9 +29,11 @@ from gdos.master.config import MasterConfig
 from gdos.master.exposition import exposition
 from gdos.master.hub import Hub, Link
 from gdos.master.rings import Rings
-from gdos.master.services import access
+from gdos.master.services import access, values
+from gdos.master.services import tasks as tasks_service
 from gdos.master.services.access import FirstStart
 from gdos.master.services.context import Context, Who
+from gdos.master.services.vault import Vault
 from gdos.master.sockets import Sweep
 from gdos.master.store import access as access_table
 from gdos.master.store import instances as instance_table
@@ -43,6 +46,7 @@ from gdos.model.errors import Conflict, GdosError, NotFound, NotSignedIn, Unavai
 
 log = logging.getLogger(__name__)
 TIDY_S = 3600.0
+CONDUCT_S = 0.3
 SOCKETS_RESERVE = 200
 
 
@@ -72,13 +76,15 @@ class Master:
         self.store = Store(config.db_path)
         self.blobs = _blobs(config)
         self.rings = Rings(config.metrics_budget)
-        self.ctx = Context(self.store, self.blobs, now=lambda: time.time_ns() // 1_000_000)
+        vault = Vault(config.db_path.with_name(config.db_path.name + ".key"))
+        self.ctx = Context(self.store, self.blobs, vault, now=lambda: time.time_ns() // 1_000_000)
         self.ctx.upload_max = config.upload_max
         self.hub = Hub(self.ctx, self.rings, config.offline_threshold_s, self._live)
         self.ctx.live = _Live(self.rings, lambda: self.hub)
         self.ctx.wake = self.hub.wake
         self.ctx.changed = self._changed
         self.ctx.removed = self.hub.forget
+        self.ctx.ask = self.hub.ask
         self.browsers = Browsers(self.ctx, self._soon)
         self.sweep = Sweep(time.monotonic)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -103,7 +109,8 @@ class Master:
 
     def routes(self) -> list[Route]:
         """All routes of this master."""
-        parts = (meta.root, access_api.api, nodes.api, packages.api, systems.api, instances.api, tasks.api)
+        apis = (access_api, nodes, packages, systems, instances, values_api, adoptions, tasks)
+        parts = (meta.root, *(module.api for module in apis))
         found = [route for part in parts for route in part.routes]
         found += meta.describe(found).routes
         return found + meta.console.routes
@@ -200,6 +207,7 @@ class Master:
         online = [n for n, state in node_table.states(db).items() if state == "online"]
         self.hub.start(online, node_table.by_credential(db))
         background = [asyncio.create_task(self.sweep.run()), asyncio.create_task(self._tidy_for_ever())]
+        background.append(asyncio.create_task(self._conduct()))
         background.append(asyncio.create_task(self._announce(server, announce)))
         gc.collect()
         gc.freeze()
@@ -233,6 +241,17 @@ class Master:
             except GdosError as e:
                 log.warning("tidying up: %s", e.detail)
 
+    async def _conduct(self) -> None:
+        """What tasks do by the clock: trials, gates, deadlines."""
+        while True:
+            await asyncio.sleep(CONDUCT_S)
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, tasks_service.tick, self.ctx)
+            except GdosError as e:
+                log.warning("tasks: %s; tried again", e.detail)
+            except Exception:
+                log.exception("tasks: looking after them failed; tried again")
+
     def tidy(self) -> None:
         """What is old goes: expired sessions, finished tasks and events beyond what is kept."""
 
@@ -245,6 +264,7 @@ class Master:
 
     def prepare(self) -> None:
         """After a crash: half-done uploads go, blobs are compared with the database, what is lost is said."""
+        values.check_key(self.ctx)
         db = self.store.read()
         known = package_table.hashes(db)
         removed = self.blobs.tidy(known)
@@ -284,10 +304,13 @@ def _blobs(config: MasterConfig) -> Blobs:
     return LocalBlobs(config.upload_dir)
 
 
+_ASKING = ("/candidates", "/matches", "/processes", "/adoptions")
+
+
 def _pool_of(method: str, path: str) -> str:
     if path.endswith("/download") or (method == "POST" and path == "/api/v1/packages"):
         return "transfer"
-    return "wait" if "/logs" in path else "api"
+    return "wait" if "/logs" in path or path.endswith(_ASKING) else "api"
 
 
 def _cookie(header: str, name: str) -> str | None:

@@ -366,10 +366,6 @@ class Hub:
             link = self.links.get(node)
             if link is not None and link.is_ready:
                 link.send(m.ReportsAck(seq=seq))
-        for instance in done.instances:
-            self._ctx.changed("instance", instance)
-        for task in done.tasks:
-            self._ctx.changed("task", task)
         if self._waiting:
             self._arm()
 

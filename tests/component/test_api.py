@@ -103,7 +103,7 @@ def test_systems_and_modules(client: Client, cluster: Cluster) -> None:
         client.post("/systems", {"name": "planned"})
     module = client.post("/systems/planned/modules", {"name": "web", "package": "plan", "version": "1.0"})
     fits(module, shapes.Module)
-    assert (module["system"], module["count"], module["config"]) == ("planned", 1, {})
+    assert (module["system"], module["count"], module["config"]) == ("planned", 1, {"env": {}})
     with pytest.raises(BadInput, match=r"plan 9 is not uploaded; uploaded are: 1.0"):
         client.post("/systems/planned/modules", {"name": "b", "package": "plan", "version": "9"})
     with pytest.raises(BadInput, match="there is no package ghost"):

@@ -202,10 +202,12 @@ def test_a_failed_upgrade_leaves_the_old_version_running(cluster: Cluster) -> No
     task = cluster.ended(cluster.act("s/u", "upgrade", version="2.0.0", wait=False))
     assert task["state"] == "failed"
     assert "the old version runs on" in task["error"]
+    assert "no-such-program is neither in the package nor on this node's PATH" in task["error"]
     found = cluster.instance("u-1")
-    assert (found["state"], found["pid"]) == ("running", pid)
-    cluster.act("s/u", "rollback")
-    assert cluster.instance("u-1")["pid"] == pid
+    assert (found["state"], found["pid"], found["version"]) == ("running", pid, "1.0.0")
+    assert cluster.client.get("/systems/s/modules/u")["version"] == "1.0.0"
+    with pytest.raises(Conflict, match="no earlier version"):
+        cluster.act("s/u", "rollback")
 
 
 def test_logs_over_the_link(cluster: Cluster) -> None:

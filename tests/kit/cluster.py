@@ -226,6 +226,15 @@ class Cluster:
     def done(self, task: dict[str, Any], timeout_s: float = 60.0) -> dict[str, Any]:
         return self.client.wait(task, timeout_s, lambda seen: None)
 
+    def run_cli(self, *args: str, code: int = 0, stdin: str = "", env: dict[str, str] | None = None) -> str:
+        """What a client command prints; `code` is what it has to end with. Errors come with what it said."""
+        known = {**self.env, "GDOS_MASTER": self.url, "GDOS_TOKEN": self.client._token, **(env or {})}
+        done = subprocess.run(
+            [*self.command, *args], cwd=self.folder, env=known, input=stdin, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout if code == 0 else done.stderr
+
     def ended(self, task: dict[str, Any], timeout_s: float = 60.0) -> dict[str, Any]:
         """The task once it is over, however."""
 

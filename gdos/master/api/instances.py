@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from gdos.master.api import shapes as s
 from gdos.master.api.nodes import SeriesQuery
 from gdos.master.api.router import OPERATOR, VIEWER, Answer, Call, Router, listed, page_of
-from gdos.master.services import instances
+from gdos.master.services import instances, orders, why
 from gdos.master.services.context import rfc3339
 from gdos.model.errors import BadInput, Problem
 from gdos.wire import messages as m
@@ -58,7 +58,7 @@ def deploy(call: Call) -> object:
         said = "expected SYSTEM/MODULE, or the field system beside it"
         raise BadInput(f"module: {said}", [Problem("module", said)])
     asked = instances.Deploy(system, module, b.node, b.count, b.run, b.env)
-    return instances.deploy(call.ctx, call.who, asked)
+    return instances.deploy(call.ctx, call.who, asked, is_dry=b.dry_run)
 
 
 @api.add("GET", "/instances/{id}", VIEWER, returns=s.Instance)
@@ -69,9 +69,21 @@ def get_instance(call: Call) -> object:
 
 @api.add("POST", "/instances/{id}/actions", OPERATOR, body=s.Action, returns=s.Task, status=202)
 def act(call: Call) -> object:
-    """Start, stop, restart, upgrade, roll back or destroy one instance."""
-    target = instances.one(call.args["id"])
-    return instances.act(call.ctx, call.who, call.body.action, target, call.body.version)
+    """Start, run, stop, restart, upgrade, roll back or destroy one instance."""
+    return act_on(call, orders.one(instances.by_name(call.args["id"])))
+
+
+def act_on(call: Call, target: orders.Find) -> object:
+    """An action as its body says."""
+    b = call.body
+    asked = orders.Asked(b.action, b.version or "", b.strategy)
+    return instances.act(call.ctx, call.who, asked, target, is_dry=b.dry_run)
+
+
+@api.add("GET", "/instances/{id}/runs", VIEWER, query=s.ListQuery, returns=s.Listed[s.Run])
+def runs(call: Call) -> object:
+    """The runs that are over, newest first: of a job, of a schedule, of a service between two restarts."""
+    return listed(instances.runs(call.ctx, call.args["id"], page_of(call)))
 
 
 @api.add("GET", "/instances/{id}/metrics", VIEWER, query=SeriesQuery, returns=s.Series)
@@ -85,6 +97,12 @@ def instance_metrics(call: Call) -> object:
 def timeline(call: Call) -> object:
     """What happened, newest first."""
     return instances.timeline(call.ctx, call.args["id"], call.query.limit)
+
+
+@api.add("GET", "/instances/{id}/why", VIEWER, query=EventQuery, returns=s.Why)
+def explain(call: Call) -> object:
+    """Why it is as it is: one line of verdict, then what happened when."""
+    return why.why(call.ctx, call.args["id"], call.query.limit)
 
 
 @api.add("GET", "/instances/{id}/processes", VIEWER, returns=list[s.Process])

@@ -8,6 +8,9 @@ import msgspec
 from msgspec import Meta
 
 from gdos.model.manifest import Name, Version
+from gdos.model.order import Dependency, GateKind
+from gdos.model.placement import Placement
+from gdos.model.rollout import Strategy
 
 T = TypeVar("T")
 EnvName = Annotated[str, Meta(pattern=r"^[^=\x00]+$", extra={"what": "a variable's name without ="})]
@@ -98,6 +101,13 @@ class ModuleConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     env: Env = {}
 
 
+class DependencyView(msgspec.Struct):
+    module: str
+    gate: GateKind
+    target: str
+    timeout: int
+
+
 class Module(msgspec.Struct):
     id: str
     system: str
@@ -107,8 +117,11 @@ class Module(msgspec.Struct):
     version: str
     previous_version: str | None
     count: int
-    depends_on: list[str]
+    depends_on: list[DependencyView]
     config: ModuleConfig
+    placement: dict[str, Any]
+    strategy: dict[str, Any]
+    external: dict[str, Any] | None
     instances: int
     created_at: str
 
@@ -118,8 +131,10 @@ class ModuleNew(msgspec.Struct):
     package: Name
     version: Version
     count: Count = 1
-    depends_on: list[Name] = []
+    depends_on: list[Name | Dependency] = []
     config: ModuleConfig = ModuleConfig()
+    placement: Placement = Placement()
+    strategy: Strategy = Strategy()
 
 
 class ModuleChange(msgspec.Struct, omit_defaults=True):
@@ -127,8 +142,10 @@ class ModuleChange(msgspec.Struct, omit_defaults=True):
     package: Name | msgspec.UnsetType = msgspec.UNSET
     version: Version | msgspec.UnsetType = msgspec.UNSET
     count: Count | msgspec.UnsetType = msgspec.UNSET
-    depends_on: list[Name] | msgspec.UnsetType = msgspec.UNSET
+    depends_on: list[Name | Dependency] | msgspec.UnsetType = msgspec.UNSET
     config: ModuleConfig | msgspec.UnsetType = msgspec.UNSET
+    placement: Placement | msgspec.UnsetType = msgspec.UNSET
+    strategy: Strategy | msgspec.UnsetType = msgspec.UNSET
 
 
 class WantedState(msgspec.Struct):
@@ -154,6 +171,10 @@ class Instance(msgspec.Struct):
     version: str
     previous_version: str | None
     restarts: int
+    kind: Literal["service", "job", "cron"]
+    next_run: str | None
+    is_adopted: bool
+    is_stale: bool
     ports: dict[str, int]
     reported_at: str | None
     wanted: WantedState
@@ -170,13 +191,19 @@ class DeployNew(msgspec.Struct):
     count: Count = 1
     run: bool = True
     env: Env = {}
+    dry_run: bool = False
 
 
 class Action(msgspec.Struct):
-    """`version`: where an upgrade goes."""
+    """`version`: where an upgrade goes, `strategy`: how. `run` is for jobs and schedules: once, now.
 
-    action: Literal["start", "stop", "restart", "destroy", "upgrade", "rollback"]
+    `dry_run`: the answer is the task as it would be, without an id, and nothing is done.
+    """
+
+    action: Literal["start", "run", "stop", "restart", "destroy", "upgrade", "rollback"]
     version: Version | None = None
+    strategy: Strategy | None = None
+    dry_run: bool = False
 
 
 class Event(msgspec.Struct):
@@ -192,6 +219,9 @@ class TaskStep(msgspec.Struct):
     target: str
     state: TaskState
     message: str
+    phase: str
+    waits_for: list[str]
+    finished_at: str | None
 
 
 class Task(msgspec.Struct):
@@ -200,11 +230,147 @@ class Task(msgspec.Struct):
     target: str
     state: TaskState
     progress: float
+    is_paused: bool
+    note: str
     steps: list[TaskStep]
     created_by: str
     created_at: str
     finished_at: str | None
     error: str | None
+
+
+class Run(msgspec.Struct):
+    """One run of an instance that is over. `due_at`: when its schedule asked for it."""
+
+    number: int
+    started_at: str
+    ended_at: str
+    due_at: str | None
+    duration_s: float
+    code: int | None
+    signal: int | None
+    reason: str
+    is_oom: bool
+    skipped: bool
+    log: str
+    log_tail: list[str]
+
+
+class Value(msgspec.Struct):
+    """A configuration value; that of a secret is never shown."""
+
+    name: str
+    value: str | None
+    is_secret: bool
+
+
+class EffectiveValue(Value):
+    origin: Literal["system", "module", "instance"]
+
+
+class Values(msgspec.Struct):
+    """`values` are the scope's own, `effective` is what holds there; `number` is the newest version."""
+
+    scope: str
+    level: Literal["system", "module", "instance"]
+    number: int
+    values: list[Value]
+    effective: list[EffectiveValue]
+
+
+ValueText = Annotated[str, Meta(max_length=65536)]
+
+
+class ValuesChange(msgspec.Struct):
+    values: dict[EnvName, ValueText] = {}
+    secrets: dict[EnvName, ValueText] = {}
+    unset: list[str] = []
+    note: Annotated[str, Meta(max_length=500)] = ""
+
+
+class ValuesRevert(msgspec.Struct):
+    number: Annotated[int, Meta(ge=0)]
+
+
+class ValueDifference(msgspec.Struct):
+    name: str
+    kind: Literal["added", "changed", "removed"]
+    before: str | None
+    after: str | None
+    is_secret: bool
+
+
+class ValuesVersion(msgspec.Struct):
+    number: int
+    at: str
+    who: str
+    note: str
+    changes: list[ValueDifference]
+
+
+class Why(msgspec.Struct):
+    """The verdict is one sentence; the timeline is newest first."""
+
+    verdict: str
+    instance: Instance
+    timeline: list[Event]
+
+
+class ApplyNew(msgspec.Struct):
+    """`file`: a system file as data (docs/systems.md). `prune`: what it does not name goes. `dry_run`: plan only."""
+
+    file: dict[str, Any]
+    prune: bool = False
+    dry_run: bool = False
+
+
+class Difference(msgspec.Struct):
+    path: str
+    kind: Literal["added", "changed", "removed", "restart"]
+    before: Any
+    after: Any
+
+
+class Applied(msgspec.Struct):
+    """`task` is null when nothing has to be done on a node."""
+
+    system: str
+    changes: list[Difference]
+    task: Task | None
+
+
+class AdoptionNew(msgspec.Struct):
+    """`external`: how to find the service and, where it may be managed, how to start and stop it (docs/adopt.md)."""
+
+    system: Name
+    module: Name
+    node: Annotated[str, Meta(min_length=1, max_length=200)]
+    external: dict[str, Any]
+
+
+class MatchNew(msgspec.Struct):
+    external: dict[str, Any]
+
+
+class CandidateView(msgspec.Struct):
+    """A process that could be adopted. `instance`: the one that it belongs to already."""
+
+    pid: int
+    name: str
+    user: str
+    command: str
+    exe: str
+    cwd: str
+    ports: list[int]
+    unit: str
+    started_at: str | None
+    instance: str
+
+
+class Matched(msgspec.Struct):
+    count: int
+    verdict: str
+    found: list[CandidateView]
 
 
 class Login(msgspec.Struct):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gdos.master.api import border
 from gdos.master.api import shapes as s
+from gdos.master.api.instances import act_on
 from gdos.master.api.router import OPERATOR, VIEWER, Call, Router, listed, page_of, values_of
-from gdos.master.services import instances, systems
+from gdos.master.services import apply, orders, systems
+from gdos.model import systemfile
 
 api = Router()
 
@@ -47,8 +51,8 @@ def delete_system(call: Call) -> None:
 
 @api.add("POST", "/systems/{id}/actions", OPERATOR, body=s.Action, returns=s.Task, status=202)
 def act_on_system(call: Call) -> object:
-    """Start, stop, restart, upgrade, roll back or destroy all instances of a system."""
-    return instances.act(call.ctx, call.who, call.body.action, instances.system_of(call.args["id"]), call.body.version)
+    """Start, stop, restart, upgrade, roll back or destroy all of a system, in start order or its reverse."""
+    return act_on(call, orders.system_of(call.args["id"]))
 
 
 @api.add("GET", "/systems/{id}/modules", VIEWER, query=NamedQuery, returns=s.Listed[s.Module])
@@ -60,8 +64,7 @@ def list_modules(call: Call) -> object:
 @api.add("POST", "/systems/{id}/modules", OPERATOR, body=s.ModuleNew, returns=s.Module, status=201)
 def create_module(call: Call) -> object:
     """Plan a module."""
-    values = {"count": 1, "depends_on": [], "config": {}, **values_of(call.body)}
-    return systems.create_module(call.ctx, call.who, call.args["id"], values)
+    return systems.create_module(call.ctx, call.who, call.args["id"], values_of(call.body))
 
 
 @api.add("GET", "/systems/{id}/modules/{module}", VIEWER, returns=s.Module)
@@ -86,5 +89,17 @@ def delete_module(call: Call) -> None:
 @api.add("POST", "/systems/{id}/modules/{module}/actions", OPERATOR, body=s.Action, returns=s.Task, status=202)
 def act_on_module(call: Call) -> object:
     """Start, stop, restart, upgrade, roll back or destroy all instances of a module."""
-    target = instances.module_of(call.args["id"], call.args["module"])
-    return instances.act(call.ctx, call.who, call.body.action, target, call.body.version)
+    return act_on(call, orders.module_of(call.args["id"], call.args["module"]))
+
+
+@api.add("POST", "/apply", OPERATOR, body=s.ApplyNew, returns=s.Applied, status=202, is_secret=True)
+def apply_file(call: Call) -> object:
+    """Make a system as its file says, or show the exact difference."""
+    wish = apply.Wish(systemfile.read(call.body.file), call.body.prune)
+    return apply.apply(call.ctx, call.who, wish, is_dry=call.body.dry_run)
+
+
+@api.add("GET", "/systems/{id}/export", VIEWER, returns=dict[str, Any])
+def export_system(call: Call) -> object:
+    """A system as its file; secrets are marked to be kept and not shown."""
+    return apply.export(call.ctx, call.args["id"])

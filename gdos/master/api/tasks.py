@@ -29,5 +29,17 @@ def get_task(call: Call) -> object:
 
 @api.add("POST", "/tasks/{id}/cancel", OPERATOR, returns=s.Task)
 def cancel_task(call: Call) -> object:
-    """Stop following a task; what is wanted of its instances stays."""
+    """Ask for nothing more and stop following; what is wanted of its instances stays."""
     return tasks.cancel(call.ctx, call.who, call.args["id"])
+
+
+@api.add("POST", "/tasks/{id}/pause", OPERATOR, returns=s.Task)
+def pause_task(call: Call) -> object:
+    """Let what was asked for go on and ask for nothing more."""
+    return tasks.pause(call.ctx, call.who, call.args["id"])
+
+
+@api.add("POST", "/tasks/{id}/resume", OPERATOR, returns=s.Task)
+def resume_task(call: Call) -> object:
+    """Go on with a paused task."""
+    return tasks.resume(call.ctx, call.who, call.args["id"])

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from gdos.master.blobs.base import Blobs
+from gdos.master.services.vault import Vault
 from gdos.master.store import access
 from gdos.master.store.db import Db, Store, dumps
+from gdos.model.errors import Unavailable
 from gdos.model.values import WallClock
+from gdos.wire.messages import Request
 
 
 class Role(IntEnum):
@@ -60,6 +63,10 @@ class Nothing:
         return None
 
 
+def _nobody(node: str, request: Request, timeout_s: float) -> Any:
+    raise Unavailable("the master is starting")
+
+
 @dataclass(slots=True)
 class Context:
     """`wake(node)`: what is wanted there has changed. `changed(kind, id)`: tell those who look.
@@ -69,11 +76,13 @@ class Context:
 
     store: Store
     blobs: Blobs
+    vault: Vault
     now: WallClock
     wake: Callable[[str], None] = lambda node: None
     changed: Callable[[str, str], None] = lambda kind, id_: None
     removed: Callable[[str], None] = lambda node: None
     live: Live = field(default_factory=Nothing)
+    ask: Callable[[str, Request, float], Any] = _nobody  # a node's answer; waits
     upload_max: int = 16 << 30
     keep_tasks: int = 2000
     keep_events: int = 200

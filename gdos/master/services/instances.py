@@ -1,173 +1,165 @@
-"""Instances: deployed, started, stopped, upgraded, destroyed. All of it is a change of what is wanted."""
+"""Instances: deployed, acted on, looked at. All of it is a change of what is wanted."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from gdos.master.services import nodes, packages, placement, systems, tasks, views
+from gdos.master.services import changes, nodes, orders, packages, placing, systems, tasks, values, views
 from gdos.master.services.context import Context, Who, audit, new_id
 from gdos.master.store import instances as table
 from gdos.master.store import nodes as node_table
-from gdos.master.store import systems as system_table
-from gdos.master.store import tasks as task_table
-from gdos.master.store.db import Db, Page, dumps, insert, update
+from gdos.master.store.db import Db, Page, insert
 from gdos.master.store.reader import Row
+from gdos.model import placement
 from gdos.model.errors import BadInput, Conflict, NotFound, Problem
-from gdos.model.manifest import Manifest
+from gdos.model.placement import Reason
 from gdos.model.wanted import Release, Wanted
 
-ACTIONS = ("start", "stop", "restart", "destroy", "upgrade", "rollback")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Deploy:
     system: str
     module: str
-    node: str = placement.AUTO
+    node: str = placing.AUTO
     count: int = 1
     run: bool = True
     env: dict[str, str] | None = None
 
 
-def deploy(ctx: Context, who: Who, asked: Deploy) -> views.View:
-    """New instances of a module; returns the task.
+class _OnlyAsked(Exception):
+    """Ends a transaction that was only to show what would happen."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__("a dry run")
+        self.result = result
+
+
+def rehearse(ctx: Context, write: Callable[[Db], T]) -> T:
+    """What `write` would do, with nothing of it kept. Raises what it raises."""
+
+    def act(db: Db) -> None:
+        raise _OnlyAsked(write(db))
+
+    try:
+        ctx.store.write(act)
+    except _OnlyAsked as e:
+        return e.result  # type: ignore[no-any-return]
+    raise AssertionError("a dry run ends by an exception")
+
+
+def carry_out(ctx: Context, write: Callable[[Db], tuple[str, tasks.Touched]], *, is_dry: bool) -> views.View:
+    """A change that becomes a task; `is_dry`: the task as it would be, and nothing is kept."""
+    if is_dry:
+        return {**rehearse(ctx, lambda db: tasks.view(db, write(db)[0])), "id": "", "state": "queued"}
+    task, touched = ctx.store.write(write)
+    tasks.tell(ctx, touched)
+    return tasks.get(ctx, task)
+
+
+def deploy(ctx: Context, who: Who, asked: Deploy, *, is_dry: bool = False) -> views.View:
+    """New instances of a module; returns the task, whose note says why which node.
 
     Raises NotFound for system, module or node, Conflict when ports or the OS do not fit.
     """
 
-    def write(db: Db) -> str:
+    def write(db: Db) -> tuple[str, tasks.Touched]:
         module = systems.find_module(db, asked.system, asked.module)
-        release = systems.need_version(db, module["package"], module["version"])
-        manifest = packages.manifest_of(release)
-        named = None if asked.node == placement.AUTO else nodes.find(db, asked.node)["id"]
-        found = placement.candidates(db, module["id"], named)
-        steps = []
-        for _ in range(asked.count):
-            node = _pick(ctx, found, manifest, named)
-            created = _insert(db, ctx, who, module, release, node.row, asked)
-            placement.take(node, created["name"], manifest.ports)
-            steps.append(tasks.Step(created, "running" if asked.run else "stopped", created["revision"]))
+        made, reasons = place(db, ctx, who, module, asked)
         target = f"{module['system_name']}/{module['name']}"
         detail = {"count": asked.count, "node": asked.node, "version": module["version"]}
         audit(db, ctx, who, "instance.deploy", target, detail)
-        return tasks.create(db, ctx, who, "deploy", target, steps)
+        action = "deploy" if asked.run else "bring"
+        steps = [tasks.Planned(action, instance) for instance in made]
+        return tasks.create(db, ctx, who, tasks.Order("deploy", target, steps, note=placement_note(reasons)))
 
-    return _finish(ctx, ctx.store.write(write))
-
-
-def _pick(ctx: Context, found: list[placement.Candidate], manifest: Manifest, named: str | None) -> placement.Candidate:
-    if named is None:
-        return placement.choose(ctx, found, manifest, manifest.ports)
-    (node,) = found
-    reason = placement.objection(node, manifest, manifest.ports)
-    if reason:
-        raise Conflict(reason)
-    return node
+    return carry_out(ctx, write, is_dry=is_dry)
 
 
-def _insert(db: Db, ctx: Context, who: Who, module: Row, release: Row, node: Row, asked: Deploy) -> Row:
+def place(db: Db, ctx: Context, who: Who, module: Row, asked: Deploy) -> tuple[list[Row], list[list[Reason]]]:
+    """New rows for `asked.count` instances, not running yet, and why each is where it is."""
+    if module["external"]:
+        raise Conflict(f"{module['name']} was adopted: `gdos adopt` brings another one under care")
+    release = systems.need_version(db, module["package"], module["version"])
+    manifest = packages.manifest_of(release)
+    named = None if asked.node == placing.AUTO else nodes.find(db, asked.node)["id"]
+    found = placing.candidates(db, ctx, module["id"], named)
+    wish = placing.wish_of(module)
+    made, reasons = [], []
+    for _ in range(asked.count):
+        node, why = placing.choose(found, manifest, wish, named)
+        created = add(db, ctx, who, module, node.id, changes.release_columns(release))
+        if asked.env:
+            values.write(db, ctx, who, values.scope_of_instance(created), values.Change(asked.env))
+        node.take(created["name"], manifest.ports.values(), placement.needed_memory(manifest, wish))
+        made.append(created)
+        reasons.append(why)
+    return made, reasons
+
+
+def placement_note(reasons: list[list[Reason]]) -> str:
+    """Why the nodes were chosen, once for each different choice."""
+    lines = []
+    for why in reasons:
+        words = "; ".join(f"{r.node} {r.verdict}: {r.text}" for r in why)
+        if words not in lines:
+            lines.append(words)
+    return "\n".join(lines[:20])
+
+
+def add(db: Db, ctx: Context, who: Who, module: Row, node: str, more: dict[str, Any]) -> Row:
+    """A new instance of a module on a node, not running yet."""
     taken = table.names_in(db, module["system"])
     number = next(n for n in range(1, len(taken) + 2) if f"{module['name']}-{n}" not in taken)
     id_ = new_id("i")
-    env = {**json.loads(module["config"]).get("env", {}), **(asked.env or {})}
-    values = {
+    row = {
         "id": id_,
         "name": f"{module['name']}-{number}",
         "system": module["system"],
         "module": module["id"],
-        "node": node["id"],
-        "run": int(asked.run),
-        "env": dumps(env),
+        "node": node,
+        "run": 0,
         "created_at": ctx.now(),
-        "revision": node_table.next_revision(db, node["id"]),
-        **_release_columns(release),
+        "revision": node_table.next_revision(db, node),
+        **more,
     }
-    insert(db, "instances", values)
-    table.add_event(db, id_, ctx.now(), "deploy", "pending", f"version {module['version']}", who.name)
+    insert(db, "instances", row)
+    said = f"version {more['version']}" if more["version"] else "adopted"
+    table.add_event(db, id_, ctx.now(), "deploy", "pending", said, who.name)
     created = table.get(db, id_)
     assert created is not None
     return created
 
 
-def _release_columns(release: Row) -> dict[str, Any]:
-    ports = packages.manifest_of(release).ports
-    values = {"package": release["name"], "version": release["version"], "sha256": release["sha256"]}
-    return {**values, "size": release["size"], "ports": dumps(ports)}
+def act(ctx: Context, who: Who, asked: orders.Asked, find: orders.Find, *, is_dry: bool = False) -> views.View:
+    """An action on an instance, a module or a system; returns the task. `is_dry`: the plan, and nothing is done."""
 
-
-def _finish(ctx: Context, task: str) -> views.View:
-    """After the commit: wake the nodes, tell those who look, return the task."""
-    db = ctx.store.read()
-    for step in task_table.steps(db, [task])[task]:
-        found = table.get(db, step["instance"])
-        if found is not None:
-            ctx.wake(found["node"])
-            ctx.changed("instance", found["id"])
-    ctx.changed("task", task)
-    return tasks.get(ctx, task)
-
-
-# --- actions
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What an action is for: one instance, all of a module, or all of a system."""
-
-    text: str
-    instances: list[Row]
-    modules: list[Row]
-
-
-def act(ctx: Context, who: Who, action: str, find: Callable[[Db], Target], version: str | None = None) -> views.View:
-    """start, stop, restart, destroy, upgrade (to `version`) or rollback; returns the task."""
-
-    def write(db: Db) -> str:
+    def write(db: Db) -> tuple[str, tasks.Touched]:
         target = find(db)
-        if action == "upgrade":
-            steps = _upgrade(db, ctx, who, target, version or "")
-        elif action == "rollback":
-            steps = _rollback(db, ctx, who, target)
-        else:
-            steps = [_run_action(db, ctx, who, action, instance) for instance in target.instances]
-        audit(db, ctx, who, f"instance.{action}", target.text, {"version": version} if version else "")
-        return tasks.create(db, ctx, who, action, target.text, steps)
+        order = orders.build(db, target, asked)
+        version = {"version": asked.version} if asked.version else ""
+        audit(db, ctx, who, f"instance.{asked.action}", target.text, version)
+        task, touched = tasks.create(db, ctx, who, order)
+        _refuse_whole(db, task, target, asked)
+        return task, touched
 
-    return _finish(ctx, ctx.store.write(write))
+    return carry_out(ctx, write, is_dry=is_dry)
 
 
-def one(id_or_name: str) -> Callable[[Db], Target]:
-    """Target: one instance, by id or unique name."""
-
-    def find(db: Db) -> Target:
-        row = find_instance(db, id_or_name)
-        return Target(f"{row['system_name']}/{row['name']}", [row], [])
-
-    return find
+def _refuse_whole(db: Db, task: str, target: orders.Target, asked: orders.Asked) -> None:
+    """One instance that cannot be acted on is an error to whom asked, not a task that has failed."""
+    if len(target.instances) == 1:
+        for step in tasks.steps_of(db, task):
+            if step["state"] == "failed" and not step["is_issued"]:
+                raise Conflict(step["message"])
 
 
-def module_of(system: str, module: str) -> Callable[[Db], Target]:
-    """Target: all instances of a module."""
-
-    def find(db: Db) -> Target:
-        row = systems.find_module(db, system, module)
-        return Target(f"{row['system_name']}/{row['name']}", table.of_module(db, row["id"]), [row])
-
-    return find
-
-
-def system_of(system: str) -> Callable[[Db], Target]:
-    """Target: all instances of a system."""
-
-    def find(db: Db) -> Target:
-        row = systems.find(db, system)
-        found = table.of_system(db, row["id"])
-        return Target(row["name"], found, system_table.modules_of(db, row["id"]))
-
-    return find
+def by_name(name: str) -> Callable[[Db], Row]:
+    """For targets: one instance by what a person calls it."""
+    return lambda db: find_instance(db, name)
 
 
 def find_instance(db: Db, name: str) -> Row:
@@ -182,71 +174,6 @@ def find_instance(db: Db, name: str) -> Row:
         names = ", ".join(f"{r['system_name']}/{r['name']}" for r in found[:10])
         raise BadInput(f"{name} can mean {names}: write the whole name", [Problem("instance", f"can mean {names}")])
     return found[0]
-
-
-def _run_action(db: Db, ctx: Context, who: Who, action: str, instance: Row) -> tasks.Step:
-    if action == "destroy":
-        return _change(db, ctx, who, action, instance, {"present": 0, "run": 0}, "gone")
-    if not instance["present"]:
-        raise Conflict(f"{instance['name']} is being destroyed")
-    if action == "stop":
-        return _change(db, ctx, who, action, instance, {"run": 0}, "stopped")
-    values = {"run": 1, "start_serial": instance["start_serial"] + 1}
-    if action == "restart":
-        values["restart_serial"] = instance["restart_serial"] + 1
-    return _change(db, ctx, who, action, instance, values, "running")
-
-
-def _change(
-    db: Db, ctx: Context, who: Who, action: str, instance: Row, values: dict[str, Any], goal: str
-) -> tasks.Step:
-    revision = node_table.next_revision(db, instance["node"])
-    update(db, "instances", {"id": instance["id"]}, {**values, "revision": revision})
-    detail = f"version {values['version']}" if "version" in values else ""
-    table.add_event(db, instance["id"], ctx.now(), action, instance["state"], detail, who.name)
-    return tasks.Step(instance, goal, revision)
-
-
-def _upgrade(db: Db, ctx: Context, who: Who, target: Target, version: str) -> list[tasks.Step]:
-    if not version:
-        raise BadInput("version: is missing", [Problem("version", "is missing; an upgrade needs the version to go to")])
-    for module in target.modules:
-        if version != module["version"]:
-            systems.need_version(db, module["package"], version)
-            values = {"version": version, "previous_version": module["version"]}
-            update(db, "modules", {"id": module["id"]}, values)
-    return [_to_version(db, ctx, who, "upgrade", instance, version) for instance in target.instances]
-
-
-def _rollback(db: Db, ctx: Context, who: Who, target: Target) -> list[tasks.Step]:
-    for row in [*target.modules, *target.instances]:
-        if not row["previous_version"]:
-            raise Conflict(f"{row['name']} has no earlier version to go back to")
-    for module in target.modules:
-        values = {"version": module["previous_version"], "previous_version": module["version"]}
-        update(db, "modules", {"id": module["id"]}, values)
-    return [_to_version(db, ctx, who, "rollback", i, i["previous_version"]) for i in target.instances]
-
-
-def _to_version(db: Db, ctx: Context, who: Who, action: str, instance: Row, version: str) -> tasks.Step:
-    release = systems.need_version(db, instance["package"], version)
-    _check_fit(db, instance, release)
-    values = _release_columns(release)
-    if version != instance["version"]:
-        values["previous_version"] = instance["version"]
-    values["start_serial"] = instance["start_serial"] + 1
-    return _change(db, ctx, who, action, instance, values, "running" if instance["run"] else "stopped")
-
-
-def _check_fit(db: Db, instance: Row, release: Row) -> None:
-    """The other version must fit its node as a new deploy would."""
-    manifest = packages.manifest_of(release)
-    (node,) = placement.candidates(db, instance["module"], instance["node"])
-    own = f"{instance['system_name']}/{instance['name']}"
-    node.ports = {port: name for port, name in node.ports.items() if name != own}
-    reason = placement.objection(node, manifest, manifest.ports)
-    if reason:
-        raise Conflict(reason)
 
 
 # --- reading
@@ -267,6 +194,14 @@ def timeline(ctx: Context, name: str, limit: int) -> list[views.View]:
     return [views.event(r) for r in table.events(db, find_instance(db, name)["id"], limit)]
 
 
+def runs(ctx: Context, name: str, asked: Page) -> tuple[list[views.View], str | None]:
+    """The runs of an instance that are over, newest first."""
+    db = ctx.store.read()
+    asked.filters["instance"] = find_instance(db, name)["id"]
+    found, cursor = table.runs_page(db, asked)
+    return [views.run(r) for r in found], cursor
+
+
 def locate(ctx: Context, name: str) -> tuple[str, str]:
     """(node, instance id): where to ask for its logs and processes."""
     found = find_instance(ctx.store.read(), name)
@@ -278,10 +213,12 @@ def wanted_since(ctx: Context, node: str, revision: int) -> tuple[int, list[Want
     db = ctx.store.read()
     row = node_table.get(db, node)
     newest = row["wanted_revision"] if row else 0
-    return newest, [_wanted(r) for r in table.wanted_since(db, node, revision)]
+    changed = table.wanted_since(db, node, revision)
+    env = values.effective(db, ctx, changed)
+    return newest, [_wanted(db, r, env[r["id"]]) for r in changed]
 
 
-def _wanted(r: Row) -> Wanted:
+def _wanted(db: Db, r: Row, env: dict[str, str]) -> Wanted:
     return Wanted(
         id=r["id"],
         name=r["name"],
@@ -291,7 +228,17 @@ def _wanted(r: Row) -> Wanted:
         present=bool(r["present"]),
         run=bool(r["run"]),
         release=Release(r["package"], r["version"], r["sha256"], r["size"]),
-        env=json.loads(r["env"]),
+        env=env,
+        config=r["config"],
+        staged=_staged(db, r),
+        external=changes.external_of(r) if r["external"] else None,
         start_serial=r["start_serial"],
         restart_serial=r["restart_serial"],
     )
+
+
+def _staged(db: Db, r: Row) -> Release | None:
+    if not r["staged"]:
+        return None
+    found = systems.need_version(db, r["package"], r["staged"])
+    return Release(found["name"], found["version"], found["sha256"], found["size"])

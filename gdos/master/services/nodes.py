@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gdos.master.services import access, tasks, views
-from gdos.master.services.context import Context, Who, audit, new_id
+from gdos.master.services.context import Context, Who, audit, new_id, rfc3339
 from gdos.master.store import access as access_table
 from gdos.master.store import instances as instance_table
 from gdos.master.store import nodes as table
@@ -17,6 +17,8 @@ from gdos.master.store.reader import Row
 from gdos.model.errors import BadInput, Conflict, NotAllowed, NotFound, Problem
 from gdos.model.values import NAME_PATTERN
 from gdos.wire.messages import Hello
+
+BOOT_SLACK_MS = 60_000  # the boot time is computed from a clock that may be set
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ def connected(ctx: Context, node: str, hello: Hello, address: str) -> Row:
         if before["labels"] == "{}" and hello.labels:
             values["labels"] = dumps(hello.labels)
         update(db, "nodes", {"id": node}, values)
+        _note_return(db, ctx, before, hello)
         return {**before, **values}
 
     row = ctx.store.write(write)
@@ -100,9 +103,27 @@ def connected(ctx: Context, node: str, hello: Hello, address: str) -> Row:
     return row
 
 
+def _note_return(db: Db, ctx: Context, before: Row, hello: Hello) -> None:
+    """For the timelines of its instances: a node that was away, or was started anew."""
+    old = json.loads(before["facts"]).get("boot_time")
+    new = hello.facts.get("boot_time")
+    if isinstance(old, int) and isinstance(new, int) and abs(new - old) > BOOT_SLACK_MS:
+        said = f"the machine was started anew at {rfc3339(new)}"
+        instance_table.add_event(db, before["id"], ctx.now(), "reboot", "online", said)
+    elif before["state"] != "online" and before["last_seen"] is not None:
+        instance_table.add_event(db, before["id"], ctx.now(), "online", "online", "it is connected again")
+
+
 def set_state(ctx: Context, state: str, seen: dict[str, int]) -> None:
     """Nodes that are 'offline' or 'online' from now on; `seen` maps each to its last contact (milliseconds)."""
-    ctx.store.write(lambda db: table.set_state(db, list(seen), state, seen))
+
+    def write(db: Db) -> None:
+        table.set_state(db, list(seen), state, seen)
+        for node, at in seen.items():
+            said = f"nothing was heard of it since {rfc3339(at)}" if state == "offline" else "it is heard of again"
+            instance_table.add_event(db, node, ctx.now(), state, state, said)
+
+    ctx.store.write(write)
     _tell(ctx, list(seen))
 
 
@@ -173,6 +194,8 @@ def remove(ctx: Context, who: Who, id_or_name: str, *, is_forced: bool = False) 
     `is_forced`: a node that is offline for good; the records of its instances go too, what runs there is not touched.
     """
 
+    touched = tasks.Touched.nothing()
+
     def write(db: Db) -> str:
         found = find(db, id_or_name)
         placed = instance_table.of_node(db, found["id"])
@@ -184,13 +207,14 @@ def remove(ctx: Context, who: Who, id_or_name: str, *, is_forced: bool = False) 
                 f"the node {found['name']} is online: destroy its instances ({names}), they are within reach"
             )
         for instance in placed:
-            tasks.forget_instance(db, ctx, instance["id"], f"the node {found['name']} was removed")
+            tasks.forget_instance(db, ctx, instance["id"], f"the node {found['name']} was removed", touched)
             instance_table.delete(db, instance["id"])
         access_table.delete(db, "nodes", "id", found["id"])
         audit(db, ctx, who, "node.remove", found["id"], {"name": found["name"]})
         return str(found["id"])
 
     id_ = ctx.store.write(write)
+    tasks.tell(ctx, touched)
     ctx.removed(id_)
     ctx.changed("node", id_)
     return id_

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import msgspec
 
@@ -109,7 +110,13 @@ def find(db: Db, name: str, version: str) -> Row:
 
 def manifest_of(row: Row) -> Manifest:
     """The stored manifest; it was checked when it came in."""
-    return msgspec.json.decode(row["manifest"], type=Manifest)
+    return manifest_from(row["manifest"])
+
+
+@lru_cache(maxsize=1024)
+def manifest_from(text: str) -> Manifest:
+    """A manifest as it is stored: frozen, so one object may serve many."""
+    return msgspec.json.decode(text, type=Manifest)
 
 
 def delete(ctx: Context, who: Who, name: str, version: str) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 from gdos.master.services import tasks
 from gdos.master.services.context import Context
 from gdos.master.store import instances as table
-from gdos.master.store.db import Db, dumps, row, update
+from gdos.master.store.db import Db, dumps, insert, row, update
 from gdos.model.states import State
-from gdos.wire.messages import Report
+from gdos.wire.messages import Report, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +25,14 @@ class Batch:
 @dataclass(slots=True)
 class Outcome:
     acked: dict[str, int] = field(default_factory=dict)  # node -> the last stored number
-    instances: set[str] = field(default_factory=set)
-    tasks: set[str] = field(default_factory=set)
+    touched: tasks.Touched = field(default_factory=tasks.Touched.nothing)
 
 
 def store(ctx: Context, batches: list[Batch]) -> Outcome:
-    """Write all batches in one transaction. A report that is there already is skipped."""
-    return ctx.store.write(lambda db: _store(db, ctx, batches))
+    """Write all batches in one transaction, then tell of it. A report that is there already is skipped."""
+    done = ctx.store.write(lambda db: _store(db, ctx, batches))
+    tasks.tell(ctx, done.touched)
+    return done
 
 
 def _store(db: Db, ctx: Context, batches: list[Batch]) -> Outcome:
@@ -64,11 +65,17 @@ def _apply(db: Db, ctx: Context, node: str, report: Report, out: Outcome) -> Non
         "reported_revision": report.revision,
         "reported_at": report.at,
         "log_tail": dumps(report.log_tail),
+        "reported_config": report.config,
+        "reported_staged": report.staged,
+        "staged_error": report.staged_error,
+        "next_due": report.next_due,
     }
     update(db, "instances", {"id": report.instance}, values)
     if (before["state"], before["reason"], before["pid"]) != (values["state"], values["reason"], values["pid"]):
         kind = report.event or "state"
         table.add_event(db, report.instance, report.at, kind, values["state"], report.reason)
+    if report.run is not None:
+        _add_run(db, report.instance, report.run)
     seen = {
         "event": report.event,
         "state": values["state"],
@@ -76,9 +83,20 @@ def _apply(db: Db, ctx: Context, node: str, report: Report, out: Outcome) -> Non
         "revision": report.revision,
         "is_settled": report.is_settled,
         "is_gone": report.is_gone,
-        "is_current": report.sha256 == before["sha256"],
+        "is_current": report.sha256 == before["sha256"] or bool(before["external"]),
+        "restarts": report.restarts,
+        "staged": report.staged,
+        "staged_error": report.staged_error,
     }
-    out.tasks |= tasks.on_report(db, ctx, before, seen)
-    out.instances.add(report.instance)
+    tasks.on_report(db, ctx, before, seen, out.touched)
+    out.touched.instances.add(report.instance)
     if report.is_gone and not before["present"]:
         table.delete(db, before["id"])
+
+
+def _add_run(db: Db, instance: str, run: Run) -> None:
+    values = {
+        k: getattr(run, k) for k in ("number", "started_at", "ended_at", "due", "code", "signal", "reason", "log")
+    }
+    flags = {"is_oom": int(run.is_oom), "skipped": int(run.skipped), "log_tail": dumps(run.log_tail)}
+    insert(db, "instance_runs", {"instance": instance, **values, **flags})

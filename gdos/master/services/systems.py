@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gdos.master.services import packages, views
+from gdos.master.services import values, views
 from gdos.master.services.context import Context, Who, audit, new_id
 from gdos.master.store import instances as instance_table
 from gdos.master.store import packages as package_table
 from gdos.master.store import systems as table
+from gdos.master.store import values as value_table
 from gdos.master.store.db import Db, Page, dumps, insert, update
 from gdos.master.store.reader import Row
-from gdos.model.errors import BadInput, Conflict, NotFound, Problem
-from gdos.model.manifest import Manifest
+from gdos.model import order
+from gdos.model.errors import BadInput, Conflict, NotFound, Problem, raise_if
 
 
 def page(ctx: Context, asked: Page) -> tuple[list[views.View], str | None]:
@@ -75,6 +77,7 @@ def delete(ctx: Context, who: Who, id_or_name: str) -> None:
         found = find(db, id_or_name)
         if found["instances"]:
             raise Conflict(f"the system {found['name']} still has {found['instances']} instances: destroy them first")
+        value_table.delete(db, [found["id"], *(m["id"] for m in table.modules_of(db, found["id"]))])
         db.execute("DELETE FROM modules WHERE system = ?", (found["id"],))
         db.execute("DELETE FROM systems WHERE id = ?", (found["id"],))
         audit(db, ctx, who, "system.delete", found["id"], {"name": found["name"]})
@@ -120,75 +123,132 @@ def need_version(db: Db, name: str, version: str) -> Row:
     raise BadInput(said, [Problem("package", said)])
 
 
-def create_module(ctx: Context, who: Who, system: str, values: Mapping[str, Any]) -> views.View:
-    """`values`: name, package, version, count, depends_on, config. Raises NotFound, BadInput, Conflict."""
+def create_module(ctx: Context, who: Who, system: str, wish: Mapping[str, Any]) -> views.View:
+    """`wish`: name, package, version, count, depends_on, placement, strategy, config. Raises NotFound, BadInput,
+    Conflict.
+    """
+
+    def write(db: Db) -> Row:
+        return add_module(db, ctx, who, find(db, system), wish)
+
+    made = ctx.store.write(write)
+    ctx.changed("system", made["system"])
+    return get_module(ctx, made["system"], made["id"])
+
+
+def add_module(db: Db, ctx: Context, who: Who, owner: Row, wish: Mapping[str, Any]) -> Row:
+    """A new module in a transaction that is under way."""
+    if table.module(db, owner["id"], wish["name"]) is not None:
+        raise Conflict(f"the system {owner['name']} has a module {wish['name']} already")
+    if not wish.get("external"):
+        need_version(db, wish["package"], wish["version"])
+    check_depends(db, owner, wish["name"], wish.get("depends_on", []))
     id_ = new_id("m")
-
-    def write(db: Db) -> str:
-        owner = find(db, system)
-        if table.module(db, owner["id"], values["name"]) is not None:
-            raise Conflict(f"the system {owner['name']} has a module {values['name']} already")
-        need_version(db, values["package"], values["version"])
-        _check_depends(db, owner, values["name"], values["depends_on"])
-        insert(db, "modules", {"id": id_, "system": owner["id"], "created_at": ctx.now(), **_columns(values)})
-        audit(db, ctx, who, "module.create", id_, {"system": owner["name"], **values})
-        return str(owner["id"])
-
-    owner = ctx.store.write(write)
-    ctx.changed("system", owner)
-    return get_module(ctx, owner, id_)
+    insert(db, "modules", {"id": id_, "system": owner["id"], "created_at": ctx.now(), **_columns(wish)})
+    audit(db, ctx, who, "module.create", id_, {"system": owner["name"], **_told(wish)})
+    made = find_module(db, owner["id"], id_)
+    _write_env(db, ctx, who, made, wish)
+    return made
 
 
-def change_module(ctx: Context, who: Who, system: str, id_or_name: str, values: Mapping[str, Any]) -> views.View:
+def change_module(ctx: Context, who: Who, system: str, id_or_name: str, wish: Mapping[str, Any]) -> views.View:
     """New values for what is planned; running instances change by upgrade or restart, not by this."""
 
-    def write(db: Db) -> tuple[str, str]:
+    def write(db: Db) -> Row:
         before = find_module(db, system, id_or_name)
-        if "version" in values or "package" in values:
-            if before["instances"]:
-                raise Conflict(f"{before['name']} has instances: use upgrade to change its version")
-            need_version(db, values.get("package", before["package"]), values.get("version", before["version"]))
-        if "depends_on" in values:
-            _check_depends(db, find(db, system), before["name"], values["depends_on"])
-        if values:
-            update(db, "modules", {"id": before["id"]}, _columns(values))
-            audit(db, ctx, who, "module.change", before["id"], dict(values))
-        return before["system"], before["id"]
+        if ("version" in wish or "package" in wish) and before["instances"]:
+            raise Conflict(f"{before['name']} has instances: use upgrade to change its version")
+        return alter_module(db, ctx, who, before, wish)
 
-    owner, id_ = ctx.store.write(write)
-    ctx.changed("system", owner)
-    return get_module(ctx, owner, id_)
+    changed = ctx.store.write(write)
+    ctx.changed("system", changed["system"])
+    for instance in instance_table.below(ctx.store.read(), changed["id"]):
+        ctx.wake(instance["node"])
+    return get_module(ctx, changed["system"], changed["id"])
+
+
+def alter_module(db: Db, ctx: Context, who: Who, before: Row, wish: Mapping[str, Any]) -> Row:
+    """The same in a transaction that is under way."""
+    if "version" in wish or "package" in wish:
+        need_version(db, wish.get("package", before["package"]), wish.get("version", before["version"]))
+    if "depends_on" in wish:
+        check_depends(db, find(db, before["system"]), before["name"], wish["depends_on"])
+    columns = _columns(wish)
+    if columns:
+        update(db, "modules", {"id": before["id"]}, columns)
+    if wish:
+        audit(db, ctx, who, "module.change", before["id"], _told(wish))
+    _write_env(db, ctx, who, before, wish)
+    return find_module(db, before["system"], before["id"])
+
+
+def _write_env(db: Db, ctx: Context, who: Who, module: Row, wish: Mapping[str, Any]) -> None:
+    """`config.env` of a module are its plain values; its secrets stay as they are."""
+    if "config" not in wish:
+        return
+    env = dict(wish["config"].get("env", {}))
+    now = views.plain_values(module["entries"])
+    change = values.Change(env, unset=[name for name in now if name not in env])
+    values.write(db, ctx, who, values.scope_of_module(module), change)
+
+
+def _told(wish: Mapping[str, Any]) -> dict[str, Any]:
+    """For the audit trail: the names of values, not what they are."""
+    return {k: sorted(v.get("env", {})) if k == "config" else v for k, v in wish.items()}
 
 
 def delete_module(ctx: Context, who: Who, system: str, id_or_name: str) -> None:
-    """Raises NotFound, and Conflict while it has instances."""
-
-    def write(db: Db) -> str:
-        found = find_module(db, system, id_or_name)
-        if found["instances"] or instance_table.of_module(db, found["id"]):
-            raise Conflict(f"the module {found['name']} still has {found['instances']} instances: destroy them first")
-        db.execute("DELETE FROM modules WHERE id = ?", (found["id"],))
-        audit(db, ctx, who, "module.delete", found["id"], {"name": found["name"]})
-        return str(found["system"])
-
-    ctx.changed("system", ctx.store.write(write))
+    """Raises NotFound, and Conflict while it has instances or others depend on it."""
+    ctx.changed("system", ctx.store.write(lambda db: drop_module(db, ctx, who, find_module(db, system, id_or_name))))
 
 
-def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: dumps(v) if k in ("depends_on", "config") else v for k, v in values.items()}
+def drop_module(db: Db, ctx: Context, who: Who, found: Row) -> str:
+    """The same in a transaction that is under way; returns its system."""
+    if found["instances"] or instance_table.of_module(db, found["id"]):
+        raise Conflict(f"the module {found['name']} still has {found['instances']} instances: destroy them first")
+    users = [m["name"] for m in table.modules_of(db, found["system"]) if found["name"] in _names(m)]
+    if users:
+        raise Conflict(f"{', '.join(users)} depend on the module {found['name']}: change that first")
+    value_table.delete(db, [found["id"]])
+    db.execute("DELETE FROM modules WHERE id = ?", (found["id"],))
+    audit(db, ctx, who, "module.delete", found["id"], {"name": found["name"]})
+    return str(found["system"])
 
 
-def _check_depends(db: Db, owner: Row, name: str, depends_on: list[str]) -> None:
-    known = {r["name"] for r in table.modules_of(db, owner["id"])}
+def _names(module: Row) -> list[str]:
+    return [d["module"] for d in json.loads(module["depends_on"])]
+
+
+_JSON = ("depends_on", "placement", "strategy")
+
+
+def _columns(wish: Mapping[str, Any]) -> dict[str, Any]:
+    found = {k: dumps(v) if k in _JSON else v for k, v in wish.items() if k not in ("config", "depends_on")}
+    if "depends_on" in wish:
+        found["depends_on"] = dumps([{"module": d} if isinstance(d, str) else d for d in wish["depends_on"]])
+    if isinstance(found.get("external"), dict):
+        found["external"] = dumps(found["external"])
+    return found
+
+
+def check_depends(db: Db, owner: Row, name: str, depends_on: Sequence[Any]) -> None:
+    """Every module that is depended on is there, and nobody waits for himself. Raises BadInput naming the circle."""
+    graph = {r["name"]: _names(r) for r in table.modules_of(db, owner["id"])}
+    graph[name] = [d if isinstance(d, str) else d["module"] for d in depends_on]
     problems = [
         Problem(f"depends_on[{i}]", f"the system {owner['name']} has no other module {other}")
-        for i, other in enumerate(depends_on)
-        if other not in known or other == name
+        for i, other in enumerate(graph[name])
+        if other not in graph or other == name
     ]
-    if problems:
-        raise BadInput("depends_on: " + "; ".join(p.message for p in problems), problems)
+    raise_if(problems, "depends_on")
+    order.waves(graph)
 
 
-def manifest(db: Db, module: Row) -> Manifest:
-    """The manifest of the version that a module plans."""
-    return packages.manifest_of(need_version(db, module["package"], module["version"]))
+def system_scope(system: str) -> values.FindScope:
+    """Whose values: a system's."""
+    return lambda db: values.scope_of_system(find(db, system))
+
+
+def module_scope(system: str, module: str) -> values.FindScope:
+    """Whose values: a module's."""
+    return lambda db: values.scope_of_module(find_module(db, system, module))

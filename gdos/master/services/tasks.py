@@ -1,135 +1,408 @@
-"""Tasks: what somebody asked for, step by step, closed by what the nodes report and by nothing else."""
+"""Tasks: what somebody asked for, step by step. A step is asked for when what it needs is so; reports of the nodes
+close it, and nothing else; a step on trial is closed by the clock. All of it is in the database: a master that dies
+in between carries on.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gdos.master.services import views
+import msgspec
+
+from gdos.master.services import changes, views
 from gdos.master.services.context import Context, Who, audit, new_id
+from gdos.master.store import instances as instance_table
 from gdos.master.store import tasks as table
-from gdos.master.store.db import Db, Page, insert, update
+from gdos.master.store.db import Db, Page, dumps, insert, update
 from gdos.master.store.reader import Row
-from gdos.model.errors import Conflict, NotFound
+from gdos.model import flow, rollout
+from gdos.model.errors import Conflict, GdosError, NotFound
+from gdos.model.flow import Need
+from gdos.model.rollout import Strategy
 from gdos.model.states import TROUBLED, UP, State
 
 OPEN = ("queued", "running")
 GOALS: dict[str, frozenset[State]] = {
-    "running": frozenset({State.RUNNING, State.COMPLETED}),
-    "stopped": frozenset({State.STOPPED, State.COMPLETED, State.FAILED}),
-    "gone": frozenset(),
+    changes.RUNNING: frozenset({State.RUNNING, State.COMPLETED}),
+    changes.STOPPED: frozenset({State.STOPPED, State.COMPLETED, State.FAILED}),
+    changes.GONE: frozenset(),
+    changes.STAGED: frozenset(),
+    changes.WATCHED: frozenset({State.RUNNING, State.STOPPED}),
+    changes.FINISHED: frozenset({State.COMPLETED}),
 }
+_RESTING = frozenset({State.STOPPED, State.COMPLETED, State.FAILED})
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One instance to be brought to a goal; reached by a report of at least `revision`."""
+class Planned:
+    """A step to be. `needs` name steps by their place in the same plan."""
 
+    action: str
     instance: Row
-    goal: str
-    revision: int
+    needs: tuple[Need, ...] = ()
+    value: str = ""
+    phase: str = ""
+    hold_ms: int = 0
 
 
-def create(db: Db, ctx: Context, who: Who, kind: str, target: str, steps: list[Step]) -> str:
-    """A new task in the transaction of the change that it follows. Older open steps on its instances are superseded."""
-    task = new_id("t")
-    now = ctx.now()
-    waiting = all(s.instance["node_state"] != "online" for s in steps)
-    insert(
-        db,
-        "tasks",
-        {
-            "id": task,
-            "kind": kind,
-            "target": target,
-            "state": "succeeded" if not steps else "queued" if waiting else "running",
-            "created_by": who.name,
-            "created_at": now,
-            "finished_at": None if steps else now,
-        },
-    )
-    for number, step in enumerate(steps):
-        for old in table.open_steps(db, step.instance["id"]):
-            _close_step(db, ctx, old, "cancelled", f"superseded by {kind} ({task})")
-        offline = step.instance["node_state"] != "online"
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked for. `options`: how a rollout goes; `modules` are the versions that it plans and may take back."""
+
+    kind: str
+    target: str
+    steps: Sequence[Planned]
+    options: Strategy | None = None
+    note: str = ""
+    modules: tuple[dict[str, str], ...] = ()  # {module, from, to, before}; before: what it could go back to then
+
+
+@dataclass(slots=True)
+class Touched:
+    """What a change of tasks has moved: for waking nodes and telling those who look."""
+
+    tasks: set[str]
+    nodes: set[str]
+    instances: set[str]
+
+    @classmethod
+    def nothing(cls) -> Touched:
+        return cls(set(), set(), set())
+
+
+def create(db: Db, ctx: Context, who: Who, order: Order) -> tuple[str, Touched]:
+    """A new task in the transaction of the change that it follows; what needs nothing is asked for at once."""
+    task, now = new_id("t"), ctx.now()
+    options = {"strategy": msgspec.to_builtins(order.options), "modules": order.modules} if order.options else {}
+    values = {"id": task, "kind": order.kind, "target": order.target, "state": "queued", "note": order.note}
+    insert(db, "tasks", {**values, "created_by": who.name, "created_at": now, "options": dumps(options)})
+    _add_steps(db, task, order.steps, 0)
+    touched = Touched({task}, set(), set())
+    if not order.steps:
+        update(db, "tasks", {"id": task}, {"state": "succeeded", "finished_at": now})
+    else:
+        advance(db, ctx, task, touched)
+    return task, touched
+
+
+def _add_steps(db: Db, task: str, steps: Sequence[Planned], first: int) -> None:
+    for number, step in enumerate(steps, first):
+        row = step.instance
         insert(
             db,
             "task_steps",
             {
                 "task": task,
                 "number": number,
-                "name": kind,
-                "target": f"{step.instance['name']}@{step.instance['node_name']}",
-                "instance": step.instance["id"],
-                "goal": step.goal,
-                "revision": step.revision,
-                "state": "queued" if offline else "running",
-                "message": f"waits for the node {step.instance['node_name']}, which is not connected"
-                if offline
-                else "",
+                "name": step.action,
+                "target": f"{row['name']}@{row['node_name']}",
+                "instance": row["id"],
+                "goal": "",
+                "revision": 0,
+                "state": "queued",
+                "message": "",
+                "value": step.value,
+                "phase": step.phase,
+                "needs": msgspec.json.encode(step.needs).decode(),
+                "is_issued": 0,
+                "hold_ms": step.hold_ms,
             },
         )
-    return task
 
 
-def on_report(db: Db, ctx: Context, before: Row, report: dict[str, Any]) -> set[str]:
-    """Move the open steps of an instance along; returns the tasks that changed.
+# --- moving on
 
-    `report`: event, state, revision, reason, is_settled, is_gone, and is_current: the release is the wanted one.
+
+def advance(db: Db, ctx: Context, task: str, touched: Touched, opened: Collection[tuple[int, int]] = ()) -> None:
+    """Ask for all that may be asked for now, call off what can never be, end the task when nothing is left."""
+    head = table.get(db, task)
+    if head is None or head["finished_at"] is not None:
+        return
+    touched.tasks.add(task)
+    while True:
+        steps = _as_flow(table.with_instances(db, task))
+        moves = flow.decide(steps, opened, ctx.now())
+        for number, reason in moves.cancel.items():
+            _set(db, ctx, task, number, "cancelled", reason)
+        if not head["is_paused"]:
+            for number in moves.issue:
+                _issue(db, ctx, head, number, touched)
+        if not moves.cancel and (head["is_paused"] or not moves.issue):
+            break
+    _finish(db, ctx, head, touched)
+
+
+def _as_flow(rows: list[Row]) -> dict[int, flow.Step]:
+    found = {}
+    for r in rows:
+        state = State(r["instance_state"]) if r["instance_state"] else None
+        is_here = state is not None and r["reported_revision"] >= r["revision"] and bool(r["is_issued"])
+        found[r["number"]] = flow.Step(
+            number=r["number"],
+            name=r["target"],
+            state=r["state"],
+            is_issued=bool(r["is_issued"]),
+            needs=msgspec.json.decode(r["needs"], type=list[Need]),
+            message=r["message"],
+            closed_at=r["closed_at"],
+            is_up=is_here and state in UP | {State.COMPLETED},
+            is_completed=is_here and state is State.COMPLETED,
+            is_failed=is_here and state is State.FAILED,
+        )
+    return found
+
+
+def gates_to_probe(db: Db, ctx: Context, task: str) -> list[tuple[tuple[int, int], Row, Need]]:
+    """The gates of a task that a node must be asked about: (which, the step that it is a gate of, the gate)."""
+    rows = table.with_instances(db, task)
+    by_number = {r["number"]: r for r in rows}
+    steps = _as_flow(rows)
+    found = []
+    for number, index in flow.decide(steps, (), ctx.now()).probe:
+        need = steps[number].needs[index]
+        found.append(((number, index), by_number[need.step], need))
+    return found
+
+
+def _issue(db: Db, ctx: Context, task: Row, number: int, touched: Touched) -> None:
+    """Make the change that a step stands for. One that is not possible any more fails this step only."""
+    step = table.step(db, task["id"], number)
+    instance = instance_table.get(db, step["instance"])
+    if instance is None:
+        _set(db, ctx, task["id"], number, "failed", "the instance is gone")
+        return
+    for old in [*table.open_steps(db, instance["id"]), *table.waiting_steps(db, instance["id"])]:
+        if old["task"] != task["id"]:
+            _set(db, ctx, old["task"], old["number"], "cancelled", f"superseded by {task['kind']} ({task['id']})")
+            advance(db, ctx, old["task"], touched)
+    try:
+        done = changes.apply(db, ctx, task["created_by"], step["name"], instance, step["value"])
+    except GdosError as e:
+        _set(db, ctx, task["id"], number, "failed", e.detail)
+        return
+    offline = instance["node_state"] != "online"
+    waits = f"waits for the node {instance['node_name']}, which is not connected" if offline else ""
+    values = {"is_issued": 1, "goal": done.goal, "revision": done.revision, "message": waits}
+    values |= {"state": "queued" if offline else "running", "restarts": instance["restarts"]}
+    update(db, "task_steps", {"task": task["id"], "number": number}, values)
+    if not offline:
+        update(db, "tasks", {"id": task["id"], "state": "queued"}, {"state": "running"})
+    touched.nodes.add(instance["node"])
+    touched.instances.add(instance["id"])
+
+
+def _set(db: Db, ctx: Context, task: str, number: int, state: str, message: str) -> None:
+    """Close a step."""
+    values = {"state": state, "message": message, "closed_at": ctx.now(), "good_since": None}
+    update(db, "task_steps", {"task": task, "number": number}, values)
+
+
+def _finish(db: Db, ctx: Context, task: Row, touched: Touched) -> None:
+    """When every step is closed: go back where that was asked for, or end."""
+    steps = table.steps(db, [task["id"]])[task["id"]]
+    if any(s["state"] in OPEN for s in steps):
+        _pause_after_canary(db, task, steps)
+        return
+    options = msgspec.json.decode(task["options"], type=dict[str, Any])
+    bad = [s for s in steps if s["state"] != "succeeded"]
+    if bad and options and _go_back(db, ctx, task, steps, options, touched):
+        return
+    states = {s["state"] for s in steps}
+    result = next(s for s in ("failed", "cancelled", "succeeded") if s in states)
+    shown = [s for s in bad if not s["message"].startswith("not done:")] or bad
+    error = "; ".join(f"{s['target']}: {s['message']}" for s in shown[:5])
+    note = task["note"]
+    if bad and any(s["phase"] == rollout.BACK for s in steps):
+        back = [s for s in steps if s["phase"] == rollout.BACK]
+        good = sum(s["state"] == "succeeded" for s in back)
+        note = f"rolled back {good} of {len(back)} instances"
+        error = f"{note}: {error}"
+    elif bad and options and all(s["phase"] == rollout.CHECK for s in steps if s["is_issued"]):
+        note = "nothing was changed, the old version runs on"
+        error = f"{note}: {error}"
+    values = {"state": result, "error": error, "note": note, "finished_at": ctx.now()}
+    update(db, "tasks", {"id": task["id"]}, values)
+    if bad and options:
+        _replan(db, ctx, options)
+    for step in steps:
+        if step["name"] == "stage":
+            update(db, "instances", {"id": step["instance"]}, {"staged": "", "staged_error": ""})
+
+
+def _pause_after_canary(db: Db, task: Row, steps: list[Row]) -> None:
+    """The canary is healthy and somebody wants to look at it before the rest follows."""
+    options = msgspec.json.decode(task["options"], type=dict[str, Any])
+    if not options or task["is_paused"] or msgspec.convert(options["strategy"], Strategy).promote != "manual":
+        return
+    canary = [s for s in steps if s["phase"] == "canary"]
+    rest = [s for s in steps if s["phase"].startswith("batch")]
+    if canary and all(s["state"] == "succeeded" for s in canary) and rest and not any(s["is_issued"] for s in rest):
+        note = f"the canary is healthy; `gdos task resume {task['id']}` goes on, `gdos task cancel` stops here"
+        update(db, "tasks", {"id": task["id"]}, {"is_paused": 1, "note": note})
+
+
+def _go_back(db: Db, ctx: Context, task: Row, steps: list[Row], options: dict[str, Any], touched: Touched) -> bool:
+    """Steps that bring back all that this rollout touched; False when there is nothing to bring back."""
+    strategy = msgspec.convert(options["strategy"], Strategy)
+    is_cancelled = not any(s["state"] == "failed" for s in steps)
+    if strategy.on_failure != "rollback" or is_cancelled or any(s["phase"] == rollout.BACK for s in steps):
+        return False
+    moved = [s for s in steps if s["name"] == "upgrade" and s["is_issued"]]
+    rows = [(s, instance_table.get(db, s["instance"])) for s in moved]
+    there = [
+        (s, r)
+        for s, r in rows
+        if r is not None and r["present"] and r["version"] == s["value"] and r["previous_version"]
+    ]
+    if not there:
+        return False
+    planned = rollout.back(range(len(there)), strategy, len(steps))
+    back = [
+        Planned("revert", there[p.instance][1], p.needs, there[p.instance][1]["previous_version"], p.phase, p.hold_ms)
+        for p in planned
+    ]
+    _add_steps(db, task["id"], back, len(steps))
+    failed = next(s for s in steps if s["state"] == "failed")
+    note = f"{failed['target']} failed ({failed['message'][:200]}): all {len(back)} that were touched go back"
+    update(db, "tasks", {"id": task["id"]}, {"note": note})
+    for _, row in there:
+        said = f"the upgrade failed at {failed['target']}: it goes back to {row['previous_version']}"
+        instance_table.add_event(db, row["id"], ctx.now(), "rollback", row["state"], said, "gdos")
+    advance(db, ctx, task["id"], touched)
+    return True
+
+
+def _replan(db: Db, ctx: Context, options: dict[str, Any]) -> None:
+    """What a module plans is what its instances run: after a failure that may be the old version again."""
+    for moved in options["modules"]:
+        now = instance_table.of_module(db, moved["module"])
+        if now and all(r["version"] == moved["from"] for r in now):
+            values = {"version": moved["from"], "previous_version": moved["before"]}
+            update(db, "modules", {"id": moved["module"], "version": moved["to"]}, values)
+            for row in now:
+                if row["previous_version"] == moved["to"]:
+                    update(db, "instances", {"id": row["id"]}, {"previous_version": moved["before"]})
+
+
+# --- what the nodes say
+
+
+def on_report(db: Db, ctx: Context, before: Row, report: dict[str, Any], touched: Touched) -> None:
+    """Move the open steps of an instance along.
+
+    `report`: event, state, revision, reason, restarts, is_settled, is_gone, staged, staged_error, and is_current: the
+    release is the wanted one.
     """
-    touched = set()
     for step in table.open_steps(db, before["id"]):
         if report["revision"] < step["revision"]:
             continue
-        state, message = _judge(step, report)
+        state, message = _judge(step, before, report)
+        key = {"task": step["task"], "number": step["number"]}
+        if state == "succeeded" and step["hold_ms"] and step["goal"] == changes.RUNNING:
+            state, message = _on_trial(db, ctx, step, report)
         if state in OPEN:
             if (state, message) != (step["state"], step["message"]):
-                update(db, "task_steps", _key(step), {"state": state, "message": message})
+                update(db, "task_steps", key, {"state": state, "message": message})
                 update(db, "tasks", {"id": step["task"], "state": "queued"}, {"state": "running"})
-                touched.add(step["task"])
+                touched.tasks.add(step["task"])
         else:
-            _close_step(db, ctx, step, state, message)
-            touched.add(step["task"])
-    return touched
+            _set(db, ctx, step["task"], step["number"], state, message)
+            advance(db, ctx, step["task"], touched)
+    for task in table.tasks_needing(db, before["id"]):  # gates such as `started` open without a step's end
+        advance(db, ctx, task, touched)
 
 
-def _judge(step: Row, report: dict[str, Any]) -> tuple[str, str]:
+def _on_trial(db: Db, ctx: Context, step: Row, report: dict[str, Any]) -> tuple[str, str]:
+    """Healthy: from now on it has to stay so for a while."""
+    if State(report["state"]) is State.COMPLETED:
+        return "succeeded", State.COMPLETED.value
+    key = {"task": step["task"], "number": step["number"]}
+    if step["good_since"] is None:
+        update(db, "task_steps", key, {"good_since": ctx.now(), "restarts": report["restarts"]})
+    return "running", f"healthy; has to stay so for {step['hold_ms'] / 1000:g} s"
+
+
+def _judge(step: Row, before: Row, report: dict[str, Any]) -> tuple[str, str]:
     """What a report means for a step: its new state and message."""
     goal, state = step["goal"], State(report["state"])
-    if goal == "gone":
+    if goal == changes.GONE:
         if report["is_gone"]:
             return "succeeded", "gone"
         return "running", report["reason"] or state.value
-    needs_release = goal == "running" or step["name"] in ("upgrade", "rollback")
+    if goal == changes.STAGED:
+        if report["staged"]:
+            return "succeeded", f"{step['value']} is here beside {before['version']}"
+        return ("failed", report["staged_error"]) if report["staged_error"] else ("running", f"fetches {step['value']}")
+    if step["good_since"] is not None and (state is not State.RUNNING or report["restarts"] != step["restarts"]):
+        return "failed", f"did not stay healthy: {report['reason'] or state.value}"
+    is_up = goal in (changes.RUNNING, changes.FINISHED)
+    needs_release = is_up or step["name"] in ("bring", "upgrade", "rollback", "revert")
     if report["is_settled"] and needs_release and not report["is_current"]:
         return "failed", report["reason"] or "another version runs"
     if state in GOALS[goal] and report["is_settled"]:
         return "succeeded", state.value
+    if before["kind"] == "cron" and report["is_settled"] and state in _RESTING and goal != changes.FINISHED:
+        return "succeeded", f"waits for its time, {state.value}"
+    if goal in (changes.STOPPED, changes.WATCHED) and report["is_settled"]:
+        return "failed", report["reason"] or f"is {state.value}"
     has_failed = state in TROUBLED and report["event"] != ""  # else it was in trouble before this was asked
-    if goal == "running" and (has_failed or (report["is_settled"] and state not in UP)):
+    if is_up and (has_failed or (report["is_settled"] and state not in UP)):
         return "failed", report["reason"] or f"is {state.value}"
     return "running", report["reason"] or state.value
 
 
-def _close_step(db: Db, ctx: Context, step: Row, state: str, message: str) -> None:
-    update(db, "task_steps", _key(step), {"state": state, "message": message})
-    all_steps = table.step_states(db, step["task"])
-    if any(s["state"] in OPEN for s in all_steps):
-        return
-    states = {s["state"] for s in all_steps}
-    result = next(s for s in ("failed", "cancelled", "succeeded") if s in states)
-    bad = [f"{s['target']}: {s['message']}" for s in all_steps if s["state"] != "succeeded"]
-    update(db, "tasks", {"id": step["task"]}, {"state": result, "error": "; ".join(bad[:5]), "finished_at": ctx.now()})
+def tick(ctx: Context) -> None:
+    """By the clock, a few times a second: trials that are over, gates that nodes are asked about, gates too late."""
+    db = ctx.store.read()
+    for task in table.under_way(db):
+        opened = {key for key, step, need in gates_to_probe(db, ctx, task) if _is_open(ctx, step, need)}
+        touched = Touched.nothing()
+
+        def write(db: Db, task: str = task, touched: Touched = touched, opened: set[tuple[int, int]] = opened) -> None:
+            for step in table.steps(db, [task])[task]:
+                since = step["good_since"]
+                if step["state"] == "running" and since is not None and ctx.now() >= since + step["hold_ms"]:
+                    _set(db, ctx, task, step["number"], "succeeded", f"healthy for {step['hold_ms'] / 1000:g} s")
+            advance(db, ctx, task, touched, opened)
+
+        ctx.store.write(write)
+        tell(ctx, touched)
 
 
-def forget_instance(db: Db, ctx: Context, instance: str, reason: str) -> None:
-    """Nobody will ever report of it: its open steps end."""
-    for step in table.open_steps(db, instance):
-        _close_step(db, ctx, step, "failed", reason)
+def _is_open(ctx: Context, step: Row, need: Need) -> bool:
+    """Whether a node says that a gate is open; one that does not answer says no."""
+    from gdos.wire.messages import Gate
+
+    instance = instance_table.get(ctx.store.read(), step["instance"])
+    if instance is None:
+        return False
+    try:
+        said = ctx.ask(instance["node"], Gate(id=0, instance=instance["id"], kind=need.gate, target=need.target), 5.0)
+    except GdosError:
+        return False
+    return said is None
 
 
-def _key(step: Row) -> dict[str, Any]:
-    return {"task": step["task"], "number": step["number"]}
+def tell(ctx: Context, touched: Touched) -> None:
+    """After the commit: wake the nodes, tell those who look."""
+    for node in touched.nodes:
+        ctx.wake(node)
+    for instance in touched.instances:
+        ctx.changed("instance", instance)
+    for task in touched.tasks:
+        ctx.changed("task", task)
+
+
+def forget_instance(db: Db, ctx: Context, instance: str, reason: str, touched: Touched) -> None:
+    """Nobody will ever report of it: its steps end."""
+    for step in [*table.open_steps(db, instance), *table.waiting_steps(db, instance)]:
+        _set(db, ctx, step["task"], step["number"], "failed", reason)
+        advance(db, ctx, step["task"], touched)
+
+
+# --- reading, and a person's word
 
 
 def page(ctx: Context, asked: Page) -> tuple[list[views.View], str | None]:
@@ -141,27 +414,73 @@ def page(ctx: Context, asked: Page) -> tuple[list[views.View], str | None]:
 
 def get(ctx: Context, id_: str) -> views.View:
     """Raises NotFound."""
-    db = ctx.store.read()
+    return view(ctx.store.read(), id_)
+
+
+def view(db: Db, id_: str) -> views.View:
+    return views.task(_find(db, id_), table.steps(db, [id_])[id_])
+
+
+def steps_of(db: Db, id_: str) -> list[Row]:
+    return table.steps(db, [id_])[id_]
+
+
+def _find(db: Db, id_: str) -> Row:
     found = table.get(db, id_)
     if found is None:
         raise NotFound(f"there is no task {id_}")
-    return views.task(found, table.steps(db, [id_])[id_])
+    return found
+
+
+def _decide(ctx: Context, who: Who, id_: str, word: str, act: Callable[[Db, Row, Touched], None]) -> views.View:
+    touched = Touched.nothing()
+
+    def write(db: Db) -> None:
+        found = _find(db, id_)
+        if found["finished_at"] is not None:
+            raise Conflict(f"the task {id_} has ended already ({found['state']})")
+        act(db, found, touched)
+        audit(db, ctx, who, f"task.{word}", id_)
+
+    ctx.store.write(write)
+    touched.tasks.add(id_)
+    tell(ctx, touched)
+    return get(ctx, id_)
+
+
+def pause(ctx: Context, who: Who, id_: str) -> views.View:
+    """What was asked for goes on; nothing more is, until `resume`. Raises NotFound, Conflict."""
+
+    def act(db: Db, task: Row, touched: Touched) -> None:
+        update(db, "tasks", {"id": id_}, {"is_paused": 1, "note": f"paused by {who.name}"})
+
+    return _decide(ctx, who, id_, "pause", act)
+
+
+def resume(ctx: Context, who: Who, id_: str) -> views.View:
+    """Go on with a paused task. Raises NotFound, Conflict."""
+
+    def act(db: Db, task: Row, touched: Touched) -> None:
+        if not task["is_paused"]:
+            raise Conflict(f"the task {id_} is not paused")
+        strategy = msgspec.json.decode(task["options"], type=dict[str, Any])
+        if strategy:
+            strategy["strategy"] = {**strategy["strategy"], "promote": "auto"}
+        update(db, "tasks", {"id": id_}, {"is_paused": 0, "note": "", "options": dumps(strategy)})
+        advance(db, ctx, id_, touched)
+
+    return _decide(ctx, who, id_, "resume", act)
 
 
 def cancel(ctx: Context, who: Who, id_: str) -> views.View:
-    """Stop following a task. What is wanted of its instances stays: a deploy is undone by destroy, not by this."""
+    """Ask for nothing more and stop following. What is wanted stays: a deploy is undone by destroy, not by this."""
 
-    def write(db: Db) -> None:
-        found = table.get(db, id_)
-        if found is None:
-            raise NotFound(f"there is no task {id_}")
-        if found["finished_at"] is not None:
-            raise Conflict(f"the task {id_} has ended already ({found['state']})")
+    def act(db: Db, task: Row, touched: Touched) -> None:
+        said = f"cancelled by {who.name}; what is wanted stays as it is"
         for step in table.steps(db, [id_])[id_]:
             if step["state"] in OPEN:
-                _close_step(db, ctx, step, "cancelled", f"cancelled by {who.name}; what is wanted stays as it is")
-        audit(db, ctx, who, "task.cancel", id_)
+                _set(db, ctx, id_, step["number"], "cancelled", said if step["is_issued"] else "not done: cancelled")
+        update(db, "tasks", {"id": id_}, {"is_paused": 0})
+        advance(db, ctx, id_, touched)
 
-    ctx.store.write(write)
-    ctx.changed("task", id_)
-    return get(ctx, id_)
+    return _decide(ctx, who, id_, "cancel", act)

@@ -72,11 +72,19 @@ def module(r: Row) -> View:
         "version": r["version"],
         "previous_version": r["previous_version"] or None,
         "count": r["count"],
-        "depends_on": json.loads(r["depends_on"]),
-        "config": json.loads(r["config"]),
+        "depends_on": [{"gate": "ready", "target": "", "timeout": 300, **d} for d in json.loads(r["depends_on"])],
+        "config": {"env": plain_values(r["entries"])},
+        "placement": json.loads(r["placement"]),
+        "strategy": json.loads(r["strategy"]),
+        "external": json.loads(r["external"]) if r["external"] else None,
         "instances": r["instances"],
         "created_at": rfc3339(r["created_at"]),
     }
+
+
+def plain_values(entries: str | None) -> dict[str, str]:
+    """The values of a configuration that are no secrets."""
+    return {k: e["v"] for k, e in json.loads(entries or "{}").items() if "v" in e}
 
 
 def instance(ctx: Context, r: Row) -> View:
@@ -101,6 +109,10 @@ def instance(ctx: Context, r: Row) -> View:
         "version": r["version"],
         "previous_version": r["previous_version"] or None,
         "restarts": r["restarts"],
+        "kind": r["kind"],
+        "next_run": rfc3339(r["next_due"]) if reachable else None,
+        "is_adopted": bool(r["external"]),
+        "is_stale": bool(r["reported_config"]) and r["reported_config"] != r["config"],
         "ports": json.loads(r["ports"]),
         "reported_at": rfc3339(r["reported_at"]),
         "wanted": {
@@ -122,11 +134,33 @@ def task(r: Row, steps: list[Row]) -> View:
         "target": r["target"],
         "state": r["state"],
         "progress": done / len(steps) if steps else 1.0,
-        "steps": [{k: s[k] for k in ("name", "target", "state", "message")} for s in steps],
+        "is_paused": bool(r["is_paused"]),
+        "note": r["note"],
+        "steps": [_step(s, steps) for s in steps],
         "created_by": r["created_by"],
         "created_at": rfc3339(r["created_at"]),
         "finished_at": rfc3339(r["finished_at"]),
         "error": r["error"] or None,
+    }
+
+
+def _step(s: Row, steps: list[Row]) -> View:
+    needs = json.loads(s["needs"])
+    waits_for = [steps[n["step"]]["target"] + (f" ({n['gate']})" if "gate" in n else "") for n in needs]
+    shown = {k: s[k] for k in ("name", "target", "state", "message", "phase")}
+    return {**shown, "waits_for": list(dict.fromkeys(waits_for)), "finished_at": rfc3339(s["closed_at"])}
+
+
+def run(r: Row) -> View:
+    return {
+        **{k: r[k] for k in ("number", "code", "signal", "reason", "log")},
+        "started_at": rfc3339(r["started_at"]),
+        "ended_at": rfc3339(r["ended_at"]),
+        "due_at": rfc3339(r["due"]),
+        "duration_s": max(r["ended_at"] - r["started_at"], 0) / 1000,
+        "is_oom": bool(r["is_oom"]),
+        "skipped": bool(r["skipped"]),
+        "log_tail": json.loads(r["log_tail"]),
     }
 
 

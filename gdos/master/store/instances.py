@@ -7,8 +7,13 @@ from typing import Any
 from gdos.master.store.db import Db, Listing, Page, dumps, listing, row, rows
 from gdos.master.store.reader import Row
 
+_CONFIG = (
+    "(SELECT group_concat(coalesce((SELECT max(number) FROM config_versions WHERE scope = value), 0), '.')"
+    " FROM json_each(json_array(i.system, i.module, i.id)))"
+)
 _SELECT = (
-    "SELECT i.*, s.name AS system_name, m.name AS module_name, n.name AS node_name, n.state AS node_state"
+    "SELECT i.*, s.name AS system_name, m.name AS module_name, n.name AS node_name, n.state AS node_state,"
+    f" {_CONFIG} AS config"
     " FROM instances i JOIN systems s ON s.id = i.system JOIN modules m ON m.id = i.module"
     " JOIN nodes n ON n.id = i.node"
 )
@@ -62,6 +67,12 @@ def of_system(db: Db, system: str) -> list[Row]:
     return rows(db, f"SELECT * FROM ({_SELECT}) WHERE system = ? AND present ORDER BY name", (system,))
 
 
+def below(db: Db, scope: str) -> list[Row]:
+    """The present instances of a system or a module, or one instance itself."""
+    sql = "SELECT * FROM instances WHERE ? IN (system, module, id) AND present"
+    return rows(db, sql, (scope,))
+
+
 def of_node(db: Db, node: str) -> list[Row]:
     return rows(db, "SELECT * FROM instances WHERE node = ?", (node,))
 
@@ -106,8 +117,10 @@ def add_event(db: Db, instance: str, at: int, kind: str, state: str, reason: str
 
 
 def delete(db: Db, instance: str) -> None:
-    """The record and its timeline."""
-    db.execute("DELETE FROM instance_events WHERE instance = ?", (instance,))
+    """The record and its timeline, runs and configuration."""
+    for table in ("instance_events", "instance_runs"):
+        db.execute(f"DELETE FROM {table} WHERE instance = ?", (instance,))
+    db.execute("DELETE FROM config_versions WHERE scope = ?", (instance,))
     db.execute("DELETE FROM instances WHERE id = ?", (instance,))
 
 
@@ -118,9 +131,23 @@ def events(db: Db, instance: str, limit: int) -> list[dict[str, Any]]:
 
 
 def trim_events(db: Db, keep: int) -> None:
-    """Keep the newest `keep` events of each instance."""
-    db.execute(
-        "DELETE FROM instance_events WHERE number IN (SELECT number FROM (SELECT number, row_number() OVER"
-        " (PARTITION BY instance ORDER BY number DESC) AS n FROM instance_events) WHERE n > ?)",
-        (keep,),
-    )
+    """Keep the newest `keep` events and runs of each instance."""
+    for table, key in (("instance_events", "number"), ("instance_runs", "id")):
+        db.execute(
+            f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM (SELECT {key}, row_number() OVER"
+            f" (PARTITION BY instance ORDER BY {key} DESC) AS n FROM {table}) WHERE n > ?)",
+            (keep,),
+        )
+
+
+RUNS = Listing(
+    select="SELECT * FROM instance_runs",
+    key="id",
+    sorts={"id": "id", "started_at": "started_at"},
+    filters={"instance": "instance"},
+    default_sort="-id",
+)
+
+
+def runs_page(db: Db, asked: Page) -> tuple[list[Row], str | None]:
+    return listing(db, RUNS, asked)

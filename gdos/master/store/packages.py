@@ -6,7 +6,8 @@ from gdos.master.store.db import Db, Listing, Page, listing, row, rows
 from gdos.master.store.reader import Row
 
 _IN_USE = """(
-    EXISTS (SELECT 1 FROM instances i WHERE i.package = p.name AND p.version IN (i.version, i.previous_version))
+    EXISTS (SELECT 1 FROM instances i
+        WHERE i.package = p.name AND p.version IN (i.version, i.previous_version, i.staged))
     OR EXISTS (SELECT 1 FROM modules m WHERE m.package = p.name AND p.version IN (m.version, m.previous_version))
 )"""
 _SELECT = f"SELECT p.*, p.name || ':' || p.version AS key, {_IN_USE} AS in_use FROM packages p"
@@ -45,7 +46,7 @@ def users_of(db: Db, name: str, version: str) -> list[str]:
         "SELECT s.name || '/' || m.name AS who FROM modules m JOIN systems s ON s.id = m.system"
         " WHERE m.package = :n AND :v IN (m.version, m.previous_version)"
         " UNION SELECT s.name || '/' || i.name FROM instances i JOIN systems s ON s.id = i.system"
-        " WHERE i.package = :n AND :v IN (i.version, i.previous_version) ORDER BY 1",
+        " WHERE i.package = :n AND :v IN (i.version, i.previous_version, i.staged) ORDER BY 1",
         {"n": name, "v": version},
     )
     return [r["who"] for r in found]
@@ -61,7 +62,7 @@ def hashes(db: Db) -> set[str]:
 
 def is_for_node(db: Db, name: str, version: str, node: str) -> bool:
     """Whether an instance of this node runs, or ran last, that version: what a node may download."""
-    sql = "SELECT 1 FROM instances WHERE node = ? AND package = ? AND ? IN (version, previous_version)"
+    sql = "SELECT 1 FROM instances WHERE node = ? AND package = ? AND ? IN (version, previous_version, staged)"
     return row(db, sql, (node, name, version)) is not None
 
 

@@ -15,7 +15,8 @@ LIST = Listing(
     default_sort="name",
 )
 _MODULE = (
-    "SELECT m.*, s.name AS system_name, (SELECT count(*) FROM instances i WHERE i.module = m.id) AS instances"
+    "SELECT m.*, s.name AS system_name, (SELECT count(*) FROM instances i WHERE i.module = m.id) AS instances,"
+    " (SELECT entries FROM config_versions c WHERE c.scope = m.id ORDER BY number DESC LIMIT 1) AS entries"
     " FROM modules m JOIN systems s ON s.id = m.system"
 )
 MODULES = Listing(

@@ -32,12 +32,51 @@ def steps(db: Db, tasks: list[str]) -> dict[str, list[Row]]:
     return found
 
 
+_OPEN = "state IN ('queued', 'running')"
+
+
 def open_steps(db: Db, instance: str) -> list[Row]:
-    return rows(db, "SELECT * FROM task_steps WHERE instance = ? AND state IN ('queued', 'running')", (instance,))
+    """What was asked of an instance and is not done."""
+    return rows(db, f"SELECT * FROM task_steps WHERE instance = ? AND {_OPEN} AND is_issued", (instance,))
 
 
-def step_states(db: Db, task: str) -> list[Row]:
-    return rows(db, "SELECT state, message, target FROM task_steps WHERE task = ? ORDER BY number", (task,))
+def waiting_steps(db: Db, instance: str) -> list[Row]:
+    """What is planned of an instance and was not asked for yet."""
+    return rows(db, f"SELECT * FROM task_steps WHERE instance = ? AND {_OPEN} AND NOT is_issued", (instance,))
+
+
+def step(db: Db, task: str, number: int) -> Row:
+    found = row(db, "SELECT * FROM task_steps WHERE task = ? AND number = ?", (task, number))
+    assert found is not None
+    return found
+
+
+def tasks_needing(db: Db, instance: str) -> list[str]:
+    """Open tasks with planned steps and a step of this instance: what it has become may open a gate."""
+    sql = (
+        "SELECT DISTINCT o.task FROM task_steps o WHERE o.instance = ? AND o.is_issued AND EXISTS (SELECT 1 FROM"
+        f" task_steps w WHERE w.task = o.task AND NOT w.is_issued AND w.{_OPEN})"
+    )
+    return [r["task"] for r in rows(db, sql, (instance,))]
+
+
+def with_instances(db: Db, task: str) -> list[Row]:
+    """The steps of a task, each with the state of its instance (null when that is gone)."""
+    return rows(
+        db,
+        "SELECT t.*, i.state AS instance_state, i.reported_revision, i.restarts AS instance_restarts"
+        " FROM task_steps t LEFT JOIN instances i ON i.id = t.instance WHERE t.task = ? ORDER BY t.number",
+        (task,),
+    )
+
+
+def under_way(db: Db) -> list[str]:
+    """Open tasks in which something may have to be done by the clock: planned steps, or steps on trial."""
+    sql = (
+        "SELECT DISTINCT t.id FROM tasks t JOIN task_steps s ON s.task = t.id WHERE t.finished_at IS NULL"
+        " AND s.state IN ('queued', 'running') AND (NOT s.is_issued OR s.good_since IS NOT NULL)"
+    )
+    return [r["id"] for r in rows(db, sql)]
 
 
 def counts(db: Db) -> dict[str, int]:

@@ -181,6 +181,8 @@ class Instance:
 
     def _is_settled(self) -> bool:
         idle = self.want is None or plan_one(self.want, self.actual(), self.around.loop.now()) is None
+        if self.is_watched_only() and self.watching.is_unsure and self.record.state is not State.FAILED:
+            return False
         return idle and not self.jobs and not self.is_asked and self.record.state in SETTLED
 
     def report(self, event: str, run: Run | None = None) -> None:
@@ -451,6 +453,7 @@ class Instance:
             if was_up:
                 r.tried = (-1, -1)
             self.to(Event.LOST, "the node was restarted" if was_up and not self.is_watched_only() else r.reason)
+        self.follow_schedule()
 
     def _recovered(self, before: Handle | None) -> Handle | None:
         """By its handle, or by its mark; not by the mark while other runs of the same schedule carry it too."""

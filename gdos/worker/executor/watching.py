@@ -27,6 +27,7 @@ class Watching:
         self._i = instance
         self._timer: Timer | None = None
         self._is_looking = False
+        self.is_unsure = True  # nobody has looked yet
 
     def adopt(self, want: Wanted) -> None:
         """It is wanted here: there is nothing to fetch."""
@@ -57,13 +58,14 @@ class Watching:
 
     def _seen(self, found: tuple[Handle, int] | None, error: Exception | None) -> None:
         i = self._i
-        self._is_looking = False
+        self._is_looking, self.is_unsure = False, False
         if i.want is None or not i.want.present or i.record.state is State.DESTROYING:
             return
         if found is None:
             reason = GONE if error is None else describe_error(error)
             if i.record.state is State.STOPPED and i.record.reason != reason:
                 i.note(reason)
+            i.report("")
             return
         i.record.handle, i.record.started_at = found
         i.record.config = i.want.config
