@@ -12,6 +12,7 @@ from msgspec import Meta
 from gdos.model.manifest import Manifest, Name
 from gdos.model.values import format_size, parse_size
 
+UNKNOWN_GIB = 8  # of a node that has said nothing yet: neither the best nor the worst
 LABEL_VALUE = Annotated[str, Meta(max_length=200)]
 
 
@@ -117,17 +118,17 @@ def _resources(node: Candidate, manifest: Manifest, placement: Placement) -> str
 
 
 def score(node: Candidate, nodes: Iterable[Candidate], placement: Placement) -> list[float]:
-    """Less is better: of the same module here (or under the same label), memory in use in tenths, CPU, instances.
+    """Less is better: of the same module under the same label and here, how busy, free memory, instances.
 
-    Tenths, since small differences must not decide.
+    Busy and memory count in coarse steps (idle, at work, full; powers of two): small differences must not decide.
     """
     same = node.same_module
     if placement.spread != "node":
         mine = node.labels.get(placement.spread)
         same = sum(n.same_module for n in nodes if n.labels.get(placement.spread) == mine)
-    free = 5.0 if node.free_memory is None else -float(node.free_memory >> 28)  # quarters of a GiB
-    cpu = 5.0 if node.cpu is None else float(int(node.cpu * 10))
-    return [float(same), float(node.same_module), cpu, free, float(node.instances)]
+    busy = 0.0 if node.cpu is None or node.cpu < 0.6 else 1.0 if node.cpu < 0.85 else 2.0
+    free = UNKNOWN_GIB if node.free_memory is None else max(node.free_memory, 0) >> 30
+    return [float(same), float(node.same_module), busy, -float(free.bit_length()), float(node.instances)]
 
 
 def choose(

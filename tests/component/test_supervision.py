@@ -153,7 +153,9 @@ def test_templates_are_filled_in_at_each_start(cluster: Cluster, tmp_path: Path)
 
 
 def limited(cluster: Cluster, tmp_path: Path) -> None:
-    missing = Cgroups(tmp_path).problems(Limits(memory="64M", cpu=0.5, processes=10))
+    groups = Cgroups(tmp_path)
+    missing = groups.problems(Limits(memory="64M", cpu=0.5, processes=10))
+    groups.close()
     need("root", not missing, f"a memory control group that may be written: {missing}")
 
 

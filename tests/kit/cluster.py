@@ -16,6 +16,7 @@ import psutil
 
 from gdos.cli.client import Client
 from gdos.model.errors import GdosError, Unreachable
+from gdos.worker.platform.cgroups import Cgroups
 from tests.kit.packages import make_package
 from tests.kit.wait import wait_until
 
@@ -133,6 +134,19 @@ class Cluster:
                 program.kill()
         self.kill_services()
         wait_until(lambda: not self.services(), "all services to end")
+        for name in self.workers:
+            wait_until(lambda name=name: self._clear_groups(name), "all control groups to be empty")  # type: ignore[misc]
+
+    def _clear_groups(self, name: str) -> bool:
+        """Whatever is left in the control groups of a worker ends, and so do they."""
+        groups = Cgroups(self.work_dir(name))
+        for home in set(groups._homes.values()):
+            for file in home.glob("*/cgroup.procs"):
+                for pid in map(int, file.read_text().split()):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+        groups.close()
+        return not any(home.exists() for home in groups._homes.values())
 
     def kill_services(self) -> None:
         for process in self.services():

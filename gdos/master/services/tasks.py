@@ -122,8 +122,10 @@ def advance(db: Db, ctx: Context, task: str, touched: Touched, opened: Collectio
         return
     touched.tasks.add(task)
     while True:
-        steps = _as_flow(table.with_instances(db, task))
-        moves = flow.decide(steps, opened, ctx.now())
+        rows = table.with_instances(db, task)
+        if _waits_after_canary(db, head, rows):
+            head = {**head, "is_paused": 1}
+        moves = flow.decide(_as_flow(rows), opened, ctx.now())
         for number, reason in moves.cancel.items():
             _set(db, ctx, task, number, "cancelled", reason)
         if not head["is_paused"]:
@@ -203,7 +205,6 @@ def _finish(db: Db, ctx: Context, task: Row, touched: Touched) -> None:
     """When every step is closed: go back where that was asked for, or end."""
     steps = table.steps(db, [task["id"]])[task["id"]]
     if any(s["state"] in OPEN for s in steps):
-        _pause_after_canary(db, task, steps)
         return
     options = msgspec.json.decode(task["options"], type=dict[str, Any])
     bad = [s for s in steps if s["state"] != "succeeded"]
@@ -231,16 +232,18 @@ def _finish(db: Db, ctx: Context, task: Row, touched: Touched) -> None:
             update(db, "instances", {"id": step["instance"]}, {"staged": "", "staged_error": ""})
 
 
-def _pause_after_canary(db: Db, task: Row, steps: list[Row]) -> None:
-    """The canary is healthy and somebody wants to look at it before the rest follows."""
+def _waits_after_canary(db: Db, task: Row, steps: list[Row]) -> bool:
+    """The canary is healthy and somebody wants to look at it before the rest follows: from now on it is paused."""
     options = msgspec.json.decode(task["options"], type=dict[str, Any])
     if not options or task["is_paused"] or msgspec.convert(options["strategy"], Strategy).promote != "manual":
-        return
+        return False
     canary = [s for s in steps if s["phase"] == "canary"]
     rest = [s for s in steps if s["phase"].startswith("batch")]
-    if canary and all(s["state"] == "succeeded" for s in canary) and rest and not any(s["is_issued"] for s in rest):
-        note = f"the canary is healthy; `gdos task resume {task['id']}` goes on, `gdos task cancel` stops here"
-        update(db, "tasks", {"id": task["id"]}, {"is_paused": 1, "note": note})
+    if not canary or not rest or any(s["is_issued"] for s in rest) or any(s["state"] != "succeeded" for s in canary):
+        return False
+    note = f"the canary is healthy; `gdos task resume {task['id']}` goes on, `gdos task cancel` stops here"
+    update(db, "tasks", {"id": task["id"]}, {"is_paused": 1, "note": note})
+    return True
 
 
 def _go_back(db: Db, ctx: Context, task: Row, steps: list[Row], options: dict[str, Any], touched: Touched) -> bool:

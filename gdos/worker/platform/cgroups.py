@@ -34,6 +34,7 @@ class Cgroups:
                 self._use(controller, root / controller / self._name)
         if "" not in self._homes and "pids" in self._homes:
             self._homes[""] = self._homes["pids"]
+        self._tidy()
 
     def _find_v2(self, v2: Path, own: str) -> None:
         """At the top for root; else in our own group, if it was delegated to us."""
@@ -120,8 +121,16 @@ class Cgroups:
             with contextlib.suppress(OSError):
                 (home / _group(mark)).rmdir()
 
+    def _tidy(self) -> None:
+        """Groups in which nothing runs go; one is made again at the next start of its instance."""
+        for home in dict.fromkeys(self._homes.values()):
+            for group in [p for p in home.iterdir() if p.is_dir()]:
+                with contextlib.suppress(OSError):  # something runs in it
+                    group.rmdir()
+
     def close(self) -> None:
         """The folder of this worker's groups goes when there are none: its instances outlive it."""
+        self._tidy()
         for home in dict.fromkeys(self._homes.values()):
             with contextlib.suppress(OSError):
                 home.rmdir()
