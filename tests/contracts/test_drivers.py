@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +14,16 @@ import psutil
 import pytest
 
 from gdos.model.errors import GdosError
+from gdos.model.manifest import Manifest
 from gdos.model.values import Exit, Identity
+from gdos.worker.drivers import find
+from gdos.worker.drivers.adopt import AdoptDriver
 from gdos.worker.drivers.base import Driver, Handle, Spec
 from gdos.worker.drivers.fake import FakeDriver, Script
 from gdos.worker.drivers.spawn import SpawnDriver
 from gdos.worker.platform import System
 from gdos.worker.platform.base import LAUNCH, MARK, Command
+from tests.component.test_lifecycle import free_port
 from tests.kit.packages import APPS
 from tests.kit.wait import wait_until
 
@@ -32,11 +37,14 @@ class Bench:
         self.system = system
         self.launches = 0
 
-    def spec(self, app: str = "sleeper", **env: str) -> Spec:
+    app: list[str] = ["sleeper"]  # noqa: RUF012 - what is started when a test does not care
+
+    def spec(self, app: str = "", **env: str) -> Spec:
         self.launches += 1
         mark = str(self.folder)
         variables = {"PATH": os.environ["PATH"], MARK: mark, LAUNCH: str(self.launches), **env}
-        argv = [sys.executable, "-u", str(APPS / f"{app}.py")]
+        name, *more = [app, *self.app[1:]] if app else self.app
+        argv = [sys.executable, "-u", str(APPS / f"{name}.py"), *more]
         return Spec(Command(argv, self.folder, variables, self.folder / "app.log"), mark, str(self.launches))
 
     def prepare(self, **script: Any) -> None:
@@ -49,10 +57,36 @@ class Bench:
         return found
 
 
-@pytest.fixture(params=["spawn", "fake"])
-def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+SYSTEMCTL = """#!/bin/sh
+# Stands in for systemctl, which there is no systemd for here: the unit's main process is in a file.
+cat "{folder}/pid" 2>/dev/null || echo 0
+"""
+
+
+def adopted(kind: str, folder: Path, port: int) -> Manifest:
+    """How to find tests/apps/listener.py, which is started with this folder and port."""
+    ways: dict[str, dict[str, Any]] = {
+        "match": {"match_args": f"listener.*{folder}"},
+        "pidfile": {"pid_file": str(folder / "pid")},
+        "port": {"port": port},
+        "systemd": {"unit": "thing.service"},
+    }
+    return Manifest(name="a", version="0", is_external=True, pid_strategy=kind, readiness_timeout=20, **ways[kind])  # type: ignore[arg-type]
+
+
+@pytest.fixture(params=["spawn", "fake", "match", "pidfile", "port", "systemd"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     system = System(tmp_path)
-    driver: Driver = FakeDriver() if request.param == "fake" else SpawnDriver(system)
+    kind = request.param
+    spawner = SpawnDriver(system)
+    driver: Driver = FakeDriver() if kind == "fake" else spawner
+    if kind not in ("spawn", "fake"):
+        port = free_port()
+        driver = AdoptDriver(system, spawner, adopted(kind, tmp_path, port))
+        monkeypatch.setattr(Bench, "app", ["listener", str(tmp_path), str(port)])
+        (tmp_path / "systemctl").write_text(SYSTEMCTL.format(folder=tmp_path))
+        (tmp_path / "systemctl").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     made = Bench(driver, tmp_path, system)
     yield made
     for identity in system.marked(str(tmp_path)):
@@ -85,9 +119,9 @@ def test_watching_what_has_ended_tells_at_once(bench: Bench) -> None:
 
 def test_kill_ends_what_does_not_listen_and_is_idempotent(bench: Bench) -> None:
     bench.prepare(ignores_stop=True)
-    handle = bench.driver.start(bench.spec("stubborn"))
+    handle = bench.driver.start(bench.spec("stubborn" if isinstance(bench.driver, SpawnDriver) else "", STUBBORN="1"))
     log = bench.folder / "app.log"
-    if isinstance(bench.driver, SpawnDriver):
+    if not isinstance(bench.driver, FakeDriver):
         wait_until(lambda: log.exists() and b"hello" in log.read_bytes(), "its first line")
     exits = bench.exits(handle)
     bench.driver.ask_stop(handle, None)
@@ -256,3 +290,97 @@ def test_no_descriptor_is_left(real: Bench) -> None:
     for _ in range(5):
         cycle()
     wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before, "the descriptors to be closed")
+
+
+# --- what was started by somebody else
+
+
+@pytest.fixture(params=["match", "pidfile", "port", "systemd"])
+def foreign(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[AdoptDriver, System, subprocess.Popen[bytes]]]:
+    """A service that somebody else has started."""
+    system, port = System(tmp_path), free_port()
+    (tmp_path / "systemctl").write_text(SYSTEMCTL.format(folder=tmp_path))
+    (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    argv = [sys.executable, "-u", str(APPS / "listener.py"), str(tmp_path), str(port)]
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+    wait_until(lambda: (tmp_path / "pid").exists(), "it to be up")
+    yield AdoptDriver(system, SpawnDriver(system), adopted(request.param, tmp_path, port)), system, process
+    process.kill()
+    process.wait()
+    system.close()
+
+
+Foreign = tuple[AdoptDriver, System, "subprocess.Popen[bytes]"]
+
+
+def test_what_runs_already_is_adopted_and_not_started_again(foreign: Foreign, tmp_path: Path) -> None:
+    driver, _, process = foreign
+    spec = Spec(Command(["/no/such/program"], tmp_path, {}, tmp_path / "log"), str(tmp_path), "1")
+    handle = driver.start(spec)
+    assert handle.process.pid == process.pid
+    assert handle.exe == os.path.realpath(sys.executable)
+    assert driver.recover(None, str(tmp_path)) is not None
+    exits: queue.SimpleQueue[Exit] = queue.SimpleQueue()
+    driver.watch(handle, exits.put)
+    driver.ask_stop(handle, None)
+    assert exits.get(timeout=10) == Exit()  # not our child: how it ended nobody can tell
+    process.wait()
+    assert driver.recover(handle, str(tmp_path)) is None
+
+
+def test_a_stranger_with_the_same_pid_is_never_signalled(foreign: Foreign, tmp_path: Path) -> None:
+    driver, system, process = foreign
+    real = driver.recover(None, str(tmp_path))
+    assert real is not None
+    later = Handle(Identity(process.pid, real.process.started + 1, real.process.boot), "m", "1", real.exe)
+    reboot = Handle(Identity(process.pid, real.process.started, "another boot"), "m", "1", real.exe)
+    program = Handle(real.process, "m", "1", "/usr/bin/another-program")
+    for strange in (later, reboot, program):
+        driver.ask_stop(strange, None)
+        assert driver.kill(strange) == []
+    assert process.poll() is None
+    assert system.is_alive(real.process)
+
+
+def test_a_pid_file_that_is_older_than_its_process_names_a_stranger(tmp_path: Path) -> None:
+    process = subprocess.Popen(["sleep", "1000"])
+    try:
+        path = tmp_path / "pid"
+        path.write_text(f"{process.pid}\n")
+        manifest = Manifest(name="a", version="0", is_external=True, pid_strategy="pidfile", pid_file=str(path))
+        found = find.find(manifest, "")
+        assert found is not None
+        assert found.pid == process.pid
+        os.utime(path, (path.stat().st_mtime - 3600,) * 2)
+        assert find.find(manifest, "") is None
+        for text in ("", "nonsense", "999999999", str(os.getpid() * 0 + 1) + "x"):
+            path.write_text(text)
+            assert find.find(manifest, "") is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_several_that_fit_are_named_and_a_tree_is_one(tmp_path: Path) -> None:
+    word = f"unique-{os.getpid()}"
+    tree = subprocess.Popen(["sh", "-c", f"sh -c 'sleep 1000; : {word}' & sleep 1000; : {word}"])
+    manifest = Manifest(name="a", version="0", is_external=True, pid_strategy="match", match_args=word)
+    others: list[subprocess.Popen[bytes]] = []
+    try:
+        wait_until(lambda: len(find.matches(manifest)) == 2, "the tree")
+        found = find.find(manifest, "")
+        assert found is not None
+        assert found.pid == tree.pid
+        others.append(subprocess.Popen(["sh", "-c", f"sleep 1000; : {word}"]))
+        wait_until(lambda: len(find.matches(manifest)) == 3, "another")
+        with pytest.raises(find.Ambiguous, match=rf"2 processes fit .* {others[0].pid} \("):
+            find.find(manifest, "")
+    finally:
+        for process in [tree, *others]:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+            process.kill()
+            process.wait()

@@ -36,17 +36,27 @@ class AdoptDriver:
         if found is not None:
             return found
         begun = self._starter.start(spec)
-        ends: list[Exit] = []
-        self._starter.watch(begun, ends.append)
+        try:
+            found = self._await(begun, spec)
+        except GdosError:
+            self._starter.kill(begun)
+            raise
+        finally:
+            if found is None or found.process != begun.process:
+                self._starter.watch(begun, lambda _: None)  # collected when it ends
+        return found
+
+    def _await(self, begun: Handle, spec: Spec) -> Handle:
         deadline = time.monotonic() + self._manifest.readiness_timeout
         while time.monotonic() < deadline:
             found = self._find(spec.mark, spec.launch)
             if found is not None:
                 return found
-            if ends and ends[0].code != 0:
-                raise GdosError(f"the start command ended with {ends[0].code if ends[0].code is not None else ends[0]}")
+            ended = self._starter.poll(begun)
+            if ended is not None and not ended.is_clean():
+                how = f"code {ended.code}" if ended.code is not None else f"signal {ended.signal}"
+                raise GdosError(f"the start command ended with {how}")
             time.sleep(FOUND_S)
-        self._starter.kill(begun)
         raise GdosError(f"started, but nothing that fits was found within {self._manifest.readiness_timeout} s")
 
     def _find(self, mark: str, launch: str) -> Handle | None:
@@ -68,7 +78,10 @@ class AdoptDriver:
         return not handle.exe or not now or now == handle.exe
 
     def watch(self, handle: Handle, post: Callable[[Exit], None]) -> None:
-        self._system.watch(handle.process, lambda: post(Exit()))
+        if self._starter.owns(handle.process.pid):
+            self._starter.watch(handle, post)
+        else:
+            self._system.watch(handle.process, lambda: post(Exit()))
 
     def ask_stop(self, handle: Handle, spec: Spec | None) -> None:
         if not self._is_ours(handle):

@@ -77,6 +77,18 @@ class SpawnDriver:
 
         self._system.watch(handle.process, ended)
 
+    def owns(self, pid: int) -> bool:
+        """Whether it is a child of this worker process, whose exit can be collected."""
+        with self._lock:
+            return pid in self._children
+
+    def poll(self, handle: Handle) -> Exit | None:
+        """How one that nobody watches yet has ended; None while it runs."""
+        with self._lock:
+            child = self._children.get(handle.process.pid)
+        code = child.poll() if child is not None else None
+        return self._system.exit_of(code) if code is not None else None
+
     def ask_stop(self, handle: Handle, spec: Spec | None) -> None:
         if spec is None or spec.stop is None:
             self._system.signal_group(handle.process, spec.stop_signal if spec else "TERM")
