@@ -98,7 +98,9 @@ def test_the_master_dies_in_the_middle_of_deploys_and_batches(cluster: Cluster, 
         tasks.append(cluster.patient(lambda a=action, m=more: cluster.act("s/x", a, wait=False, **m)))
     ended = [cluster.ended(t) for t in tasks]
     assert ended[-1]["state"] == "succeeded", ended[-1]["error"]
-    assert all(t["state"] in ("succeeded", "cancelled") for t in ended)
+    assert all(t["state"] in ("succeeded", "cancelled") for t in ended), [
+        (t["kind"], t["state"], t["error"]) for t in ended
+    ]
     wait_until(lambda: everything_runs(cluster, 8), "all to run")
     assert {i["version"] for i in cluster.instances()} == {"2"}
     one_process_each(cluster)
@@ -443,9 +445,11 @@ def test_random_deaths_of_everything(make_cluster: Callable[..., Cluster], chanc
         else:
             cluster.patient(chance.choice(wishes))
         threading.Event().wait(chance.uniform(0, 0.3))
-    last = cluster.patient(lambda: cluster.act("s/x", "upgrade", wait=False, version="2"))
+    upgrade = cluster.patient(lambda: cluster.act("s/x", "upgrade", wait=False, version="2"))
     last = cluster.patient(lambda: cluster.act("s/x", "start", wait=False))
     assert cluster.ended(last)["state"] == "succeeded", cluster.ended(last)["error"]
+    cluster.ended(upgrade)
+    cluster.ended(cluster.patient(lambda: cluster.act("s/x", "upgrade", wait=False, version="2")))
     wait_until(lambda: everything_runs(cluster, 6), "all to run")
     assert {i["version"] for i in cluster.instances()} == {"2"}
     one_process_each(cluster)

@@ -10,7 +10,7 @@ from gdos.master.services.tasks import _judge
 
 GOOD: dict[str, Any] = {
     "event": "", "reason": "why", "is_settled": False, "is_gone": False, "is_current": True, "restarts": 0,
-    "staged": "", "staged_error": "",
+    "staged": "", "staged_error": "", "is_newest": True,
 }  # fmt: skip
 STEP: dict[str, Any] = {"name": "start", "value": "2", "good_since": None, "restarts": 0}
 INSTANCE = {"kind": "service", "version": "1"}
@@ -21,6 +21,7 @@ INSTANCE = {"kind": "service", "version": "1"}
     [
         ("running", {"state": "running", "is_settled": True}, "succeeded"),
         ("running", {"state": "running", "is_settled": True, "is_current": False}, "failed"),
+        ("running", {"state": "running", "is_settled": True, "is_current": False, "is_newest": False}, "succeeded"),
         ("running", {"state": "starting", "event": "start"}, "running"),
         ("running", {"state": "backoff", "event": "retry"}, "failed"),
         ("running", {"state": "backoff"}, "running"),  # it was in trouble before the task began

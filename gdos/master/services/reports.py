@@ -84,6 +84,7 @@ def _apply(db: Db, ctx: Context, node: str, report: Report, out: Outcome) -> Non
         "is_settled": report.is_settled,
         "is_gone": report.is_gone,
         "is_current": report.sha256 == before["sha256"] or bool(before["external"]),
+        "is_newest": report.revision >= before["revision"],
         "restarts": report.restarts,
         "staged": report.staged,
         "staged_error": report.staged_error,

@@ -32,6 +32,7 @@ GOALS: dict[str, frozenset[State]] = {
     changes.WATCHED: frozenset({State.RUNNING, State.STOPPED}),
     changes.FINISHED: frozenset({State.COMPLETED}),
 }
+VERSIONS = frozenset({"stage", "upgrade", "rollback", "revert"})
 _RESTING = frozenset({State.STOPPED, State.COMPLETED, State.FAILED})
 
 
@@ -176,7 +177,7 @@ def _issue(db: Db, ctx: Context, task: Row, number: int, touched: Touched) -> No
         _set(db, ctx, task["id"], number, "failed", "the instance is gone")
         return
     for old in [*table.open_steps(db, instance["id"]), *table.waiting_steps(db, instance["id"])]:
-        if old["task"] != task["id"]:
+        if old["task"] != task["id"] and _is_superseded(old, step["name"]):
             _set(db, ctx, old["task"], old["number"], "cancelled", f"superseded by {task['kind']} ({task['id']})")
             advance(db, ctx, old["task"], touched)
     try:
@@ -184,6 +185,11 @@ def _issue(db: Db, ctx: Context, task: Row, number: int, touched: Touched) -> No
     except GdosError as e:
         _set(db, ctx, task["id"], number, "failed", e.detail)
         return
+    if step["name"] not in VERSIONS and done.goal in (changes.RUNNING, changes.STOPPED):
+        for old in table.open_steps(db, instance["id"]):  # an upgrade goes on, and ends in the run state that holds now
+            if old["name"] in VERSIONS and old["goal"] in (changes.RUNNING, changes.STOPPED):
+                values = {"goal": done.goal, "revision": done.revision, "good_since": None}
+                update(db, "task_steps", {"task": old["task"], "number": old["number"]}, values)
     offline = instance["node_state"] != "online"
     waits = f"waits for the node {instance['node_name']}, which is not connected" if offline else ""
     values = {"is_issued": 1, "goal": done.goal, "revision": done.revision, "message": waits}
@@ -193,6 +199,11 @@ def _issue(db: Db, ctx: Context, task: Row, number: int, touched: Touched) -> No
         update(db, "tasks", {"id": task["id"], "state": "queued"}, {"state": "running"})
     touched.nodes.add(instance["node"])
     touched.instances.add(instance["id"])
+
+
+def _is_superseded(old: Row, action: str) -> bool:
+    """Run state and version are two things: neither kind of action ends what is under way of the other."""
+    return action == "destroy" or (old["name"] in VERSIONS) == (action in VERSIONS)
 
 
 def _set(db: Db, ctx: Context, task: str, number: int, state: str, message: str) -> None:
@@ -228,7 +239,7 @@ def _finish(db: Db, ctx: Context, task: Row, touched: Touched) -> None:
     if bad and options:
         _replan(db, ctx, options)
     for step in steps:
-        if step["name"] == "stage":
+        if step["name"] == "stage" and not any(s["name"] == "stage" for s in table.open_steps(db, step["instance"])):
             update(db, "instances", {"id": step["instance"]}, {"staged": "", "staged_error": ""})
 
 
@@ -295,8 +306,8 @@ def _replan(db: Db, ctx: Context, options: dict[str, Any]) -> None:
 def on_report(db: Db, ctx: Context, before: Row, report: dict[str, Any], touched: Touched) -> None:
     """Move the open steps of an instance along.
 
-    `report`: event, state, revision, reason, restarts, is_settled, is_gone, staged, staged_error, and is_current: the
-    release is the wanted one.
+    `report`: event, state, revision, reason, restarts, is_settled, is_gone, staged, staged_error, is_current: the
+    release is the wanted one, and is_newest: it answers the newest wish.
     """
     for step in table.open_steps(db, before["id"]):
         if report["revision"] < step["revision"]:
@@ -342,7 +353,8 @@ def _judge(step: Row, before: Row, report: dict[str, Any]) -> tuple[str, str]:
         return "failed", f"did not stay healthy: {report['reason'] or state.value}"
     is_up = goal in (changes.RUNNING, changes.FINISHED)
     needs_release = is_up or step["name"] in ("bring", "upgrade", "rollback", "revert")
-    if report["is_settled"] and needs_release and not report["is_current"]:
+    moved_on = step["name"] not in VERSIONS and not report["is_newest"]  # an upgrade was asked for meanwhile
+    if report["is_settled"] and needs_release and not report["is_current"] and not moved_on:
         return "failed", report["reason"] or "another version runs"
     if state in GOALS[goal] and report["is_settled"]:
         return "succeeded", state.value
