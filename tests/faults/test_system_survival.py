@@ -50,10 +50,17 @@ class Watch:
                     env = process.environ()
                     found[env["GDOS_INSTANCE_ID"]][env["GDOS_LAUNCH"]] = process
             for id_, launches in found.items():
-                alive = [n for n, p in launches.items() if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+                alive = [n for n, p in launches.items() if _is_alive(p)]
                 if len(alive) > 1:
                     self.violations.append(f"{id_}: launches {alive}")
             self.looks += 1
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 class Deaths:

@@ -194,7 +194,7 @@ def remove(ctx: Context, who: Who, id_or_name: str, *, is_forced: bool = False) 
     `is_forced`: a node that is offline for good; the records of its instances go too, what runs there is not touched.
     """
 
-    touched = tasks.Touched.nothing()
+    touched = tasks.Touched()
 
     def write(db: Db) -> str:
         found = find(db, id_or_name)
@@ -209,6 +209,7 @@ def remove(ctx: Context, who: Who, id_or_name: str, *, is_forced: bool = False) 
         for instance in placed:
             tasks.forget_instance(db, ctx, instance["id"], f"the node {found['name']} was removed", touched)
             instance_table.delete(db, instance["id"])
+        tasks.settle(db, ctx, touched)
         access_table.delete(db, "nodes", "id", found["id"])
         audit(db, ctx, who, "node.remove", found["id"], {"name": found["name"]})
         return str(found["id"])

@@ -25,7 +25,7 @@ class Batch:
 @dataclass(slots=True)
 class Outcome:
     acked: dict[str, int] = field(default_factory=dict)  # node -> the last stored number
-    touched: tasks.Touched = field(default_factory=tasks.Touched.nothing)
+    touched: tasks.Touched = field(default_factory=tasks.Touched)
 
 
 def store(ctx: Context, batches: list[Batch]) -> Outcome:
@@ -48,6 +48,7 @@ def _store(db: Db, ctx: Context, batches: list[Batch]) -> Outcome:
                 last = report.seq
         update(db, "nodes", {"id": batch.node}, {"report_epoch": batch.epoch, "report_seq": last})
         out.acked[batch.node] = last
+    tasks.settle(db, ctx, out.touched)
     return out
 
 

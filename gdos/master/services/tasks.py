@@ -6,7 +6,7 @@ in between carries on.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -62,15 +62,15 @@ class Order:
 
 @dataclass(slots=True)
 class Touched:
-    """What a change of tasks has moved: for waking nodes and telling those who look."""
+    """What a change of tasks has moved: for waking nodes and telling those who look.
 
-    tasks: set[str]
-    nodes: set[str]
-    instances: set[str]
+    `due`: tasks in which a step was closed, to be moved on once, however many of their steps were (`settle`).
+    """
 
-    @classmethod
-    def nothing(cls) -> Touched:
-        return cls(set(), set(), set())
+    tasks: set[str] = field(default_factory=set)
+    nodes: set[str] = field(default_factory=set)
+    instances: set[str] = field(default_factory=set)
+    due: set[str] = field(default_factory=set)
 
 
 def create(db: Db, ctx: Context, who: Who, order: Order) -> tuple[str, Touched]:
@@ -80,11 +80,12 @@ def create(db: Db, ctx: Context, who: Who, order: Order) -> tuple[str, Touched]:
     values = {"id": task, "kind": order.kind, "target": order.target, "state": "queued", "note": order.note}
     insert(db, "tasks", {**values, "created_by": who.name, "created_at": now, "options": dumps(options)})
     _add_steps(db, task, order.steps, 0)
-    touched = Touched({task}, set(), set())
+    touched = Touched({task})
     if not order.steps:
         update(db, "tasks", {"id": task}, {"state": "succeeded", "finished_at": now})
     else:
-        advance(db, ctx, task, touched)
+        touched.due.add(task)
+        settle(db, ctx, touched)
     return task, touched
 
 
@@ -114,6 +115,12 @@ def _add_steps(db: Db, task: str, steps: Sequence[Planned], first: int) -> None:
 
 
 # --- moving on
+
+
+def settle(db: Db, ctx: Context, touched: Touched) -> None:
+    """Move on every task that is due; that may make others due."""
+    while touched.due:
+        advance(db, ctx, touched.due.pop(), touched)
 
 
 def advance(db: Db, ctx: Context, task: str, touched: Touched, opened: Collection[tuple[int, int]] = ()) -> None:
@@ -179,7 +186,7 @@ def _issue(db: Db, ctx: Context, task: Row, number: int, touched: Touched) -> No
     for old in [*table.open_steps(db, instance["id"]), *table.waiting_steps(db, instance["id"])]:
         if old["task"] != task["id"] and _is_superseded(old, step["name"]):
             _set(db, ctx, old["task"], old["number"], "cancelled", f"superseded by {task['kind']} ({task['id']})")
-            advance(db, ctx, old["task"], touched)
+            touched.due.add(old["task"])
     try:
         done = changes.apply(db, ctx, task["created_by"], step["name"], instance, step["value"])
     except GdosError as e:
@@ -284,7 +291,7 @@ def _go_back(db: Db, ctx: Context, task: Row, steps: list[Row], options: dict[st
     for _, row in there:
         said = f"the upgrade failed at {failed['target']}: it goes back to {row['previous_version']}"
         instance_table.add_event(db, row["id"], ctx.now(), "rollback", row["state"], said, "gdos")
-    advance(db, ctx, task["id"], touched)
+    touched.due.add(task["id"])
     return True
 
 
@@ -304,7 +311,7 @@ def _replan(db: Db, ctx: Context, options: dict[str, Any]) -> None:
 
 
 def on_report(db: Db, ctx: Context, before: Row, report: dict[str, Any], touched: Touched) -> None:
-    """Move the open steps of an instance along.
+    """Move the open steps of an instance along; `settle` follows when all reports of a moment are in.
 
     `report`: event, state, revision, reason, restarts, is_settled, is_gone, staged, staged_error, is_current: the
     release is the wanted one, and is_newest: it answers the newest wish.
@@ -323,9 +330,8 @@ def on_report(db: Db, ctx: Context, before: Row, report: dict[str, Any], touched
                 touched.tasks.add(step["task"])
         else:
             _set(db, ctx, step["task"], step["number"], state, message)
-            advance(db, ctx, step["task"], touched)
-    for task in table.tasks_needing(db, before["id"]):  # gates such as `started` open without a step's end
-        advance(db, ctx, task, touched)
+            touched.due.add(step["task"])
+    touched.due.update(table.tasks_needing(db, before["id"]))  # gates such as `started` open without a step's end
 
 
 def _on_trial(db: Db, ctx: Context, step: Row, report: dict[str, Any]) -> tuple[str, str]:
@@ -373,7 +379,7 @@ def tick(ctx: Context) -> None:
     db = ctx.store.read()
     for task in table.under_way(db):
         opened = {key for key, step, need in gates_to_probe(db, ctx, task) if _is_open(ctx, step, need)}
-        touched = Touched.nothing()
+        touched = Touched()
 
         def write(db: Db, task: str = task, touched: Touched = touched, opened: set[tuple[int, int]] = opened) -> None:
             for step in table.steps(db, [task])[task]:
@@ -381,6 +387,7 @@ def tick(ctx: Context) -> None:
                 if step["state"] == "running" and since is not None and ctx.now() >= since + step["hold_ms"]:
                     _set(db, ctx, task, step["number"], "succeeded", f"healthy for {step['hold_ms'] / 1000:g} s")
             advance(db, ctx, task, touched, opened)
+            settle(db, ctx, touched)
 
         ctx.store.write(write)
         tell(ctx, touched)
@@ -411,10 +418,10 @@ def tell(ctx: Context, touched: Touched) -> None:
 
 
 def forget_instance(db: Db, ctx: Context, instance: str, reason: str, touched: Touched) -> None:
-    """Nobody will ever report of it: its steps end."""
+    """Nobody will ever report of it: its steps end; `settle` follows."""
     for step in [*table.open_steps(db, instance), *table.waiting_steps(db, instance)]:
         _set(db, ctx, step["task"], step["number"], "failed", reason)
-        advance(db, ctx, step["task"], touched)
+        touched.due.add(step["task"])
 
 
 # --- reading, and a person's word
@@ -448,13 +455,14 @@ def _find(db: Db, id_: str) -> Row:
 
 
 def _decide(ctx: Context, who: Who, id_: str, word: str, act: Callable[[Db, Row, Touched], None]) -> views.View:
-    touched = Touched.nothing()
+    touched = Touched()
 
     def write(db: Db) -> None:
         found = _find(db, id_)
         if found["finished_at"] is not None:
             raise Conflict(f"the task {id_} has ended already ({found['state']})")
         act(db, found, touched)
+        settle(db, ctx, touched)
         audit(db, ctx, who, f"task.{word}", id_)
 
     ctx.store.write(write)
@@ -482,7 +490,7 @@ def resume(ctx: Context, who: Who, id_: str) -> views.View:
         if strategy:
             strategy["strategy"] = {**strategy["strategy"], "promote": "auto"}
         update(db, "tasks", {"id": id_}, {"is_paused": 0, "note": "", "options": dumps(strategy)})
-        advance(db, ctx, id_, touched)
+        touched.due.add(id_)
 
     return _decide(ctx, who, id_, "resume", act)
 
@@ -496,6 +504,6 @@ def cancel(ctx: Context, who: Who, id_: str) -> views.View:
             if step["state"] in OPEN:
                 _set(db, ctx, id_, step["number"], "cancelled", said if step["is_issued"] else "not done: cancelled")
         update(db, "tasks", {"id": id_}, {"is_paused": 0})
-        advance(db, ctx, id_, touched)
+        touched.due.add(id_)
 
     return _decide(ctx, who, id_, "cancel", act)
