@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "gdos.worker.drivers": {"gdos.model", "gdos.worker.platform"},
     "gdos.worker.sampling": {"gdos.model"},
     "gdos.worker.livelog": set(),
-    "gdos.worker.probes": {"gdos.model", "gdos.worker.executor.launch", "gdos.worker.livelog"},
+    "gdos.worker.probes": {"gdos.model", "gdos.worker.executor.launch", "gdos.worker.livelog", "gdos.worker.platform"},
     "gdos.worker.executor": {"gdos.model", "gdos.pack", "gdos.wire.messages", "gdos.worker"},
     "gdos.worker.link": {"gdos.model", "gdos.wire", "gdos.worker.journal"},
     "gdos.worker": {"gdos.model", "gdos.wire", "gdos.pack"},

@@ -136,14 +136,21 @@ class AgentMachine(RuleBasedStateMachine):
         self.node.agent.on_wanted(m.WantedList(revision=self.revision, items=items, full=full))
         self.node.loop.settle()
 
-    @rule(id_=st.sampled_from(IDS), run=st.booleans(), release=st.integers(0, 1), what=st.sampled_from("srn"))
-    def wish(self, id_: str, run: bool, release: int, what: str) -> None:
+    @rule(
+        id_=st.sampled_from(IDS),
+        run=st.booleans(),
+        release=st.integers(0, 1),
+        what=st.sampled_from("srn"),
+        is_staging=st.booleans(),
+    )
+    def wish(self, id_: str, run: bool, release: int, what: str, is_staging: bool) -> None:
         self.revision += 1
         start, restart = self.serials[id_]
         self.serials[id_] = (start + (what != "n"), restart + (what == "r"))
         self.wanted[id_] = Wanted(
             id=id_, name=id_, system="s", module="m", revision=self.revision, run=run, release=self.releases[release],
             start_serial=self.serials[id_][0], restart_serial=self.serials[id_][1],
+            staged=self.releases[1 - release] if is_staging else None,
         )  # fmt: skip
         self.tell([self.wanted[id_]])
 
@@ -212,7 +219,7 @@ class AgentMachine(RuleBasedStateMachine):
         self.driver.scripts.clear()
         for id_, want in list(self.wanted.items()):
             if want.present:
-                self.wish(id_, want.run, self.releases.index(want.release), "s")
+                self.wish(id_, want.run, self.releases.index(want.release), "s", is_staging=False)
         self.link_comes_back()
         self.node.loop.pass_time(200.0)
         for id_, want in self.wanted.items():

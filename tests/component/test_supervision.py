@@ -207,7 +207,8 @@ def test_version_2_of_control_groups_is_written_as_it_wants(tmp_path: Path) -> N
     root.mkdir()
     (root / "cgroup.controllers").write_text("cpu memory pids")
     made = Cgroups.__new__(Cgroups)
-    made._name, made._homes = cgroups_name, dict.fromkeys(("", "memory", "cpu", "pids"), root)
+    made._name, made._plain = cgroups_name, set()
+    made._homes = dict.fromkeys(("", "memory", "cpu", "pids"), root)
     from gdos.worker.platform import cgroups
 
     group = root / cgroups._group("/x/app-1")
@@ -415,3 +416,31 @@ def test_a_person_is_told_what_run_is_for(cluster: Cluster) -> None:
     with pytest.raises(Conflict, match="is a service; run is for jobs and schedules"):
         cluster.act("x-1", "run")
     assert sys.platform == "linux" or urllib3
+
+
+def test_a_service_runs_as_its_user_with_none_of_our_groups(cluster: Cluster) -> None:
+    need("root", os.geteuid() == 0, "only root may switch users")
+    code = (
+        "import os, time; open(os.environ['GDOS_DATA_DIR'] + '/mine', 'w').write('x')\n"
+        "print(os.getuid(), os.getgid(), sorted(os.getgroups()), os.environ['USER'], flush=True); time.sleep(1000)\n"
+    )
+    hooks = {"pre_start": ["sh", "-c", "id -un > $GDOS_DATA_DIR/hook"]}
+    as_user = {
+        "user": "nobody",
+        "hooks": hooks,
+        "readiness_type": "exec",
+        "readiness_target": "test -w ${GDOS_DATA_DIR}",
+    }
+    for parent in [cluster.work_dir(), *cluster.work_dir().parents]:
+        if parent.owner() == "root" and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o011)  # pytest's folders are its own alone
+    cluster.upload("sleeper", name="low", entrypoint="env", args=["/usr/bin/python3", "-c", code], **as_user)
+    cluster.deploy("s/u", "low:1.0.0")
+    import pwd
+
+    entry = pwd.getpwnam("nobody")
+    log = folder_of(cluster) / "logs" / "app.log"
+    wait_until(lambda: "nobody" in log.read_text(), "its first line")
+    assert log.read_text().split(" nobody")[0] == f"{entry.pw_uid} {entry.pw_gid} [{entry.pw_gid}]"
+    assert (folder_of(cluster) / "data" / "mine").owner() == "nobody"
+    assert (folder_of(cluster) / "data" / "hook").read_text() == "nobody\n"

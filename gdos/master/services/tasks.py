@@ -379,18 +379,29 @@ def tick(ctx: Context) -> None:
     db = ctx.store.read()
     for task in table.under_way(db):
         opened = {key for key, step, need in gates_to_probe(db, ctx, task) if _is_open(ctx, step, need)}
+        rows = table.with_instances(db, task)
+        proved = [r["number"] for r in rows if _is_proved(ctx, r)]
+        moves = flow.decide(_as_flow(rows), opened, ctx.now())
+        if not (proved or moves.issue or moves.cancel):
+            continue
         touched = Touched()
 
         def write(db: Db, task: str = task, touched: Touched = touched, opened: set[tuple[int, int]] = opened) -> None:
-            for step in table.steps(db, [task])[task]:
-                since = step["good_since"]
-                if step["state"] == "running" and since is not None and ctx.now() >= since + step["hold_ms"]:
-                    _set(db, ctx, task, step["number"], "succeeded", f"healthy for {step['hold_ms'] / 1000:g} s")
+            for step in table.with_instances(db, task):
+                if _is_proved(ctx, step):
+                    said = f"healthy for {step['hold_ms'] / 1000:g} s"
+                    _set(db, ctx, task, step["number"], "succeeded", said)
             advance(db, ctx, task, touched, opened)
             settle(db, ctx, touched)
 
         ctx.store.write(write)
         tell(ctx, touched)
+
+
+def _is_proved(ctx: Context, step: Row) -> bool:
+    """Its trial is over."""
+    since = step["good_since"]
+    return step["state"] == "running" and since is not None and ctx.now() >= since + step["hold_ms"]
 
 
 def _is_open(ctx: Context, step: Row, need: Need) -> bool:

@@ -23,6 +23,7 @@ from gdos.worker.disk import InstanceFolder
 from gdos.worker.drivers.base import Spec
 from gdos.worker.executor import hooks, templates
 from gdos.worker.executor.fetch import Refused
+from gdos.worker.platform import users
 from gdos.worker.platform.base import LAUNCH, MARK, Command, Platform
 
 OS = {"linux": "linux", "darwin": "darwin", "win32": "windows"}.get(sys.platform, sys.platform)
@@ -79,27 +80,13 @@ def check_fit(manifest: Manifest, release: Path, system: Platform) -> None:
     problems = [] if manifest.limits_optional else system.limit_problems(manifest.limits)
     if problems:
         raise Refused(f"{'; '.join(problems)}; with limits_optional it would run without")
-    check_user(manifest.user)
+    wrong = users.problem(manifest.user)
+    if wrong:
+        raise Refused(wrong)
     for field in ("entrypoint", "stop_entrypoint"):
         name = getattr(manifest, field)
         if name:
             program(name, manifest, release, field)
-
-
-def check_user(user: str) -> None:
-    """Whether this worker can start something as that user. Raises Refused."""
-    if not user:
-        return
-    if sys.platform == "win32":
-        raise Refused(f"user {user}: running as another user is not possible on Windows; leave user out")
-    import pwd
-
-    try:
-        uid = pwd.getpwnam(user).pw_uid
-    except KeyError as e:
-        raise Refused(f"user {user}: this node has no such user") from e
-    if os.geteuid() not in (0, uid):
-        raise Refused(f"user {user}: this worker may not switch users; run it as root, or leave user out")
 
 
 def program(name: str, manifest: Manifest, release: Path, field: str) -> str:
@@ -167,6 +154,7 @@ def prepare(want: Wanted, folder: InstanceFolder, node: NodeFacts, start: Start)
     home = Path(manifest.external_work_dir or folder.root) if want.external else folder.release(want.release.sha256)
     values, builtin = values_of(want, folder, node)
     env = {k: v for k, v in os.environ.items() if not _PRIVATE.match(k)}
+    env.update(users.environment(manifest.user))
     env.update({k: fill(v, values, f"env.{k}") for k, v in manifest.env.items()})
     env.update(want.env)
     env.update(builtin)
@@ -177,6 +165,8 @@ def prepare(want: Wanted, folder: InstanceFolder, node: NodeFacts, start: Start)
     if not start.is_running:
         check_ports(manifest.ports)
         templates.render(manifest, home, values)
+        if manifest.user and want.external is None:
+            users.own(folder.data, manifest.user)
     log_from = log_end(start.log) if not start.is_running else 0
     command = Command(
         argv, home, env, start.log, manifest.user, folder.mark, None if want.external else manifest.limits

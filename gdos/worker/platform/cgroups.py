@@ -25,6 +25,7 @@ class Cgroups:
 
     def __init__(self, work_dir: Path, root: Path = Path("/sys/fs/cgroup"), own: str | None = None) -> None:
         self._name = "gdos-" + hashlib.sha256(str(work_dir).encode()).hexdigest()[:12]
+        self._plain: set[str] = set()  # marks whose groups are known to have no limits
         self._homes: dict[str, Path] = {}  # controller, or "" for the mere membership -> folder of this worker's groups
         v2 = root if (root / "cgroup.controllers").exists() else root / "unified"
         if (v2 / "cgroup.controllers").exists():
@@ -70,8 +71,13 @@ class Cgroups:
         names = ["processes" if name == "pids" else name for name in missing]
         return [f"limits.{name}: this worker may not use the {name} control group of its node" for name in names]
 
+    def is_needed(self, mark: str, limits: Limits) -> bool:
+        """Whether `limit` has something to do; for most starts it has not."""
+        return limits != Limits() or mark not in self._plain
+
     def limit(self, mark: str, limits: Limits) -> None:
         """Make the groups of an instance and set its limits; what an earlier release had is lifted. Raises OSError."""
+        (self._plain.add if limits == Limits() else self._plain.discard)(mark)
         given = _settings(limits)
         for controller in CONTROLLERS:
             home, value = self._homes.get(controller), given.get(controller)

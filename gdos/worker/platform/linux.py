@@ -102,7 +102,7 @@ if sys.platform == "linux":
             return self._boot
 
         def spawn(self, command: Command) -> subprocess.Popen[bytes]:
-            if command.limits is None:
+            if command.limits is None or not self._groups.is_needed(command.mark, command.limits):
                 return posix.spawn(command)
             self._groups.limit(command.mark, command.limits)
             child = posix.spawn(command)

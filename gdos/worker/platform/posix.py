@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 from gdos.model.values import Exit, Identity
+from gdos.worker.platform import users
 from gdos.worker.platform.base import Command
 
 if sys.platform != "win32":
@@ -25,7 +26,7 @@ if sys.platform != "win32":
                 stdout=fd,
                 stderr=fd,
                 start_new_session=True,
-                user=command.user or None,
+                **users.as_user(command.user),
             )
         finally:
             os.close(fd)

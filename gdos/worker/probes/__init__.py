@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from gdos.model.manifest import port_of
 from gdos.worker import livelog
 from gdos.worker.executor.launch import Probe, split_command
+from gdos.worker.platform import users
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection  # imported where it is used: a worker without such probes does without
@@ -74,8 +75,8 @@ def _exec(probe: Probe) -> str | None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=min(probe.timeout_s, 10.0),
-            user=probe.user or None,
             check=False,
+            **users.as_user(probe.user),
         )
     except subprocess.TimeoutExpired:
         return f"{argv[0]} did not end in time"
