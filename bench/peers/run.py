@@ -231,7 +231,11 @@ class Circus(Peer):
     def end(self) -> None:
         self.later.wait()
         self.daemon.terminate()
-        self.daemon.wait()
+        try:
+            self.daemon.wait(15)
+        except subprocess.TimeoutExpired:  # it does not always end by a signal
+            self.daemon.kill()
+            self.daemon.wait()
 
 
 class Pm2(Peer):

@@ -28,6 +28,7 @@ from gdos.wire.session import MasterSession
 
 log = logging.getLogger(__name__)
 FLUSH_S = 0.02
+WAKE_S = 0.002
 CLONE_S = 3.0
 RETRY_S = 2.0
 REPORTS_WAITING_MAX = 100_000
@@ -255,8 +256,16 @@ class Hub:
     # --- wanted state
 
     def _wake(self, node: str) -> None:
+        if not self._dirty and self._loop is not None:
+            self._loop.call_later(WAKE_S, self._send_dirty)
         self._dirty.add(node)
-        self._arm()
+
+    def _send_dirty(self) -> None:
+        dirty, self._dirty = self._dirty, set()
+        for node in dirty:
+            link = self.links.get(node)
+            if link is not None and link.is_ready:
+                self._spawn(self._send_wanted(link))
 
     async def _send_wanted(self, link: Link) -> None:
         """All that is wanted at the first time, then what is newer than what was sent."""
@@ -336,11 +345,6 @@ class Hub:
 
     def _flush(self) -> None:
         self._flush_at = None
-        dirty, self._dirty = self._dirty, set()
-        for node in dirty:
-            link = self.links.get(node)
-            if link is not None and link.is_ready:
-                self._spawn(self._send_wanted(link))
         if self._waiting and not self._is_storing:
             waiting, self._waiting = self._waiting, []
             self._spawn(self._store(waiting))

@@ -172,6 +172,7 @@ class Worker:
             self._local.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
         self.system.close()
+        self.journal.close()
         self.work.close()
 
     def _connect(self) -> None:

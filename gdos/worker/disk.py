@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from gdos.diskio import write_atomic
+from gdos.diskio import write_atomic, write_swapped
 from gdos.filelock import FileLock
 from gdos.model.errors import BadConfig, Conflict, Unavailable
 from gdos.model.states import State
@@ -197,10 +197,14 @@ class InstanceFolder:
             return frozenset()
         return frozenset(p.name for p in self.releases.iterdir() if re.fullmatch(r"[0-9a-f]{64}", p.name))
 
-    def write(self, record: Record, *, is_durable: bool = False) -> None:
-        """Without `is_durable` it survives the worker, not a power cut: after that no process is left anyway."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.root / "instance.json", msgspec.json.encode(record), mode=0o600, is_durable=is_durable)
+    def write(self, record: Record) -> None:
+        """It survives the worker, not a power cut: after that no process is left anyway."""
+        data = msgspec.json.encode(record)
+        try:
+            write_swapped(self.root / "instance.json", data, mode=0o600)
+        except FileNotFoundError:
+            self.root.mkdir(parents=True, exist_ok=True)
+            write_swapped(self.root / "instance.json", data, mode=0o600)
 
     def point_current(self, sha256: str) -> None:
         """The link `current`, for people and scripts; instance.json is what counts."""

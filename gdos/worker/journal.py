@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
 import threading
 from pathlib import Path
@@ -29,6 +30,7 @@ class Journal:
         self._lock = threading.Lock()
         self._waiting: list[Report] = []
         self._size = 0
+        self._fd = -1
         self._is_failing = False
         self.epoch = ""
         self.seq = 0
@@ -84,6 +86,7 @@ class Journal:
         head = json.dumps({"epoch": self.epoch, "seq": self.seq}).encode() + b"\n"
         data = head + b"".join(msgspec.json.encode(r) + b"\n" for r in self._waiting)
         try:
+            self._close()
             write_atomic(self._path, data, mode=0o600, is_durable=False)
             self._size = len(data)
             self._is_failing = False
@@ -92,11 +95,22 @@ class Journal:
 
     def _append(self, line: bytes) -> None:
         try:
-            with open(self._path, "ab") as file:
-                file.write(line)
+            if self._fd < 0:
+                self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            os.write(self._fd, line)
             self._size += len(line)
         except OSError as e:
             self._fail(e)
+
+    def close(self) -> None:
+        """Nothing more is added."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def _fail(self, error: OSError) -> None:
         if not self._is_failing:

@@ -31,6 +31,7 @@ CONNECT_S = 10.0
 BACKOFF_S, BACKOFF_MAX_S, REFUSED_S = 0.5, 30.0, 60.0
 STABLE_S = 60.0
 FRAMES_MAX = 2000
+GATHER_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,9 @@ class Link:
     def reports_waiting(self) -> None:
         """The journal has something new."""
         with self._cond:
-            self._has_reports = True
-            self._cond.notify()
+            if not self._has_reports:
+                self._has_reports = True
+                self._cond.notify()
 
     # --- the receiving thread
 
@@ -179,6 +181,8 @@ class Link:
                 with self._cond:
                     while not self._work() and self._socket is connection:
                         self._cond.wait()
+                    if self._has_reports and not self._frames:
+                        self._cond.wait(GATHER_S)  # what happens in a moment goes into one message
                     if self._socket is not connection:
                         return
                     frames = list(self._frames)

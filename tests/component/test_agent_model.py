@@ -105,6 +105,7 @@ class Node:
 
     def die(self) -> None:
         self.agent.close()
+        self.journal.close()
         self.work.close()
         self.system.close()
 

@@ -15,6 +15,7 @@ if sys.platform == "linux":
     import threading
     import time
     from collections.abc import Callable
+    from dataclasses import dataclass
     from pathlib import Path
 
     from gdos.model.manifest import Limits
@@ -47,6 +48,31 @@ if sys.platform == "linux":
             return b"\0" + b"".join(parts) + b"\0"
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return b""
+
+    @dataclass(frozen=True, slots=True)
+    class Look:
+        """All processes of one moment. `marked`: mark -> the processes that carry it, each with its launch, if any."""
+
+        table: list[Found]
+        marked: dict[str, list[tuple[Found, str | None]]]
+
+    def look() -> Look:
+        """One pass over /proc, environments included."""
+        pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
+        table = [found for found in map(read_stat, pids) if found is not None]
+        marked: dict[str, list[tuple[Found, str | None]]] = {}
+        for f in table:
+            environ = read_environ(f.pid) if f.parent != 2 and f.pid > 2 else b""
+            if _NEEDLE in environ:
+                mark = _value(environ, MARK) or ""
+                marked.setdefault(mark, []).append((f, _value(environ, LAUNCH)))
+        return Look(table, marked)
+
+    _NEEDLE = f"\0{MARK}=".encode()
+
+    def _value(environ: bytes, name: str) -> str | None:
+        _, found, rest = environ.partition(f"\0{name}=".encode())
+        return rest.partition(b"\0")[0].decode(errors="surrogateescape") if found else None
 
     class Watcher:
         """One thread waits for all processes by their pidfds."""
@@ -94,9 +120,9 @@ if sys.platform == "linux":
             with open("/proc/sys/kernel/random/boot_id") as file:
                 self._boot = file.read().strip()
             self._watcher = Watcher()
-            self._table: list[Found] = []
-            self._table_at = -1.0
-            self._table_lock = threading.Lock()
+            self._look = Look([], {})
+            self._look_at = -1.0
+            self._look_lock = threading.Lock()
 
         def boot(self) -> str:
             return self._boot
@@ -128,8 +154,7 @@ if sys.platform == "linux":
             return found is not None and found.started == identity.started
 
         def mark_of(self, pid: int, name: str) -> str | None:
-            _, found, rest = read_environ(pid).partition(f"\0{name}=".encode())
-            return rest.partition(b"\0")[0].decode(errors="replace") if found else None
+            return _value(read_environ(pid), name)
 
         def watch(self, identity: Identity, on_exit: Callable[[], None]) -> None:
             try:
@@ -140,53 +165,44 @@ if sys.platform == "linux":
             if not self.is_alive(identity) and read_stat(identity.pid) is not None:
                 on_exit()  # the PID is somebody else's now; the agent ignores a second call
 
-        def _snapshot(self) -> list[Found]:
+        def _snapshot(self) -> Look:
             """All processes, listed after this call began; callers at the same time share one look."""
             asked = time.monotonic()
-            with self._table_lock:
-                if self._table_at <= asked:
-                    self._table_at = time.monotonic()
-                    pids = (int(name) for name in os.listdir("/proc") if name.isdigit())
-                    self._table = [found for found in map(read_stat, pids) if found is not None]
-                return self._table
+            with self._look_lock:
+                if self._look_at <= asked:
+                    self._look_at = time.monotonic()
+                    self._look = look()
+                return self._look
 
         def tree(self, root: Identity, mark: str) -> list[Identity]:
-            table = self._snapshot()
-            by_pid = {f.pid: f for f in table}
+            now = self._snapshot()
+            by_pid = {f.pid: f for f in now.table}
             leader = by_pid.get(root.pid)
             is_ours = root.boot == self._boot and (leader is None or leader.started == root.started)
             found: dict[int, Found] = {}
             if is_ours:
                 ids = (root.pid,)
-                members = [f for f in table if f.started >= root.started]
+                members = [f for f in now.table if f.started >= root.started]
                 found = {f.pid: f for f in members if f.pid in ids or f.group in ids or f.session in ids}
                 grown = True
                 while grown:
                     more = [f for f in members if f.parent in found and f.pid not in found]
                     found.update((f.pid, f) for f in more)
                     grown = bool(more)
-            for f in self._marked(table, mark):
-                found[f.pid] = f
+            found.update((f.pid, f) for f, _ in now.marked.get(mark, ()))
             found.update((pid, by_pid[pid]) for pid in self._groups.members(mark) if pid in by_pid)
             found.pop(os.getpid(), None)
             return [Identity(f.pid, f.started, self._boot) for f in found.values()]
 
         def marked(self, mark: str) -> list[Identity]:
-            return [Identity(f.pid, f.started, self._boot) for f in self._marked(self._snapshot(), mark)]
+            return [Identity(f.pid, f.started, self._boot) for f, _ in self._snapshot().marked.get(mark, ())]
 
         def left_over(self, mark: str, present: Identity, launch: str) -> list[Identity]:
-            mine, own = f"\0{MARK}={mark}\0".encode(), f"\0{LAUNCH}={launch}\0".encode()
-            found = []
-            for f in self._snapshot():
-                environ = read_environ(f.pid)
-                is_other = mine in environ and f"\0{LAUNCH}=".encode() in environ and own not in environ
-                if is_other and present.pid not in (f.pid, f.session, f.group):
-                    found.append(Identity(f.pid, f.started, self._boot))
-            return found
-
-        def _marked(self, table: list[Found], mark: str) -> list[Found]:
-            needle = f"\0{MARK}={mark}\0".encode()
-            return [f for f in table if f.parent != 2 and f.pid > 2 and needle in read_environ(f.pid)]
+            return [
+                Identity(f.pid, f.started, self._boot)
+                for f, of in self._snapshot().marked.get(mark, ())
+                if of not in (None, launch) and present.pid not in (f.pid, f.session, f.group)
+            ]
 
         def members(self, root: Identity) -> list[int]:
             out = [root.pid]
