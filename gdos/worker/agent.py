@@ -26,6 +26,7 @@ from gdos.worker.disk import Record, WorkDir
 from gdos.worker.executor.around import Around
 from gdos.worker.executor.instance import Instance
 from gdos.worker.executor.launch import values_of
+from gdos.worker.executor.recovery import recover
 from gdos.worker.logkeeper import LogKeeper
 from gdos.worker.loop import OwnerLoop
 from gdos.worker.probes import look
@@ -71,7 +72,7 @@ class Agent:
                 self._add(_new_record(want))
         for instance in list(self.instances.values()):
             instance.want = self._wanted.get(instance.record.id)
-            self._guard(instance, instance.recover)
+            self._guard(instance, lambda instance=instance: recover(instance))  # type: ignore[misc]
         for id_, want in list(self._wanted.items()):
             if id_ in self.instances:
                 self._wish(self.instances[id_], want)

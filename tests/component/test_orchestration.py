@@ -45,8 +45,9 @@ def diamond(cluster: Cluster) -> None:
     plan(cluster, "api", "db", count=2)
     plan(cluster, "jobs", "db")
     plan(cluster, "web", "api", "jobs")
-    for name, count in (("db", 1), ("api", 2), ("jobs", 1), ("web", 1)):
-        cluster.deploy(f"s/{name}", count=count, run=False)
+    nodes = sorted(cluster.workers)
+    for number, name in enumerate(("db", "api", "api", "jobs", "web")):
+        cluster.deploy(f"s/{name}", node=nodes[number % len(nodes)], run=False)
 
 
 def act(cluster: Cluster, action: str, **more: Any) -> dict[str, Any]:

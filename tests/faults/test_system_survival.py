@@ -47,8 +47,9 @@ class Watch:
             found: dict[str, dict[str, psutil.Process]] = defaultdict(dict)
             for process in self._cluster.services():
                 with contextlib.suppress(psutil.Error):
-                    env = process.environ()
-                    found[env["GDOS_INSTANCE_ID"]][env["GDOS_LAUNCH"]] = process
+                    env = process.environ()  # empty for a moment in the middle of an exec
+                    if "GDOS_LAUNCH" in env:
+                        found[env["GDOS_INSTANCE_ID"]][env["GDOS_LAUNCH"]] = process
             for id_, launches in found.items():
                 alive = [n for n, p in launches.items() if _is_alive(p)]
                 if len(alive) > 1:

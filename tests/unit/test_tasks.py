@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gdos.master.services.tasks import _judge
+from gdos.master.services.judging import judge
 
 GOOD: dict[str, Any] = {
     "event": "", "reason": "why", "is_settled": False, "is_gone": False, "is_current": True, "restarts": 0,
@@ -39,7 +39,7 @@ INSTANCE = {"kind": "service", "version": "1"}
     ],
 )
 def test_a_report_moves_a_step(goal: str, report: dict[str, Any], expected: str) -> None:
-    assert _judge({**STEP, "goal": goal}, INSTANCE, {**GOOD, **report})[0] == expected
+    assert judge({**STEP, "goal": goal}, INSTANCE, {**GOOD, **report})[0] == expected
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_report_moves_a_step(goal: str, report: dict[str, Any], expected: str)
 def test_a_schedule_is_up_while_it_waits(kind: str, name: str, state: str, expected: str) -> None:
     report = {**GOOD, "state": state, "is_settled": True}
     step = {**STEP, "goal": "finished" if name == "run" else "running", "name": name}
-    assert _judge(step, {**INSTANCE, "kind": kind}, report)[0] == expected
+    assert judge(step, {**INSTANCE, "kind": kind}, report)[0] == expected
 
 
 @pytest.mark.parametrize(
@@ -70,4 +70,4 @@ def test_a_schedule_is_up_while_it_waits(kind: str, name: str, state: str, expec
 )
 def test_on_trial_nothing_may_happen(report: dict[str, Any], expected: str) -> None:
     step = {**STEP, "goal": "running", "name": "upgrade", "good_since": 1}
-    assert _judge(step, INSTANCE, {**GOOD, **report})[0] == expected
+    assert judge(step, INSTANCE, {**GOOD, **report})[0] == expected

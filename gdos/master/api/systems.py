@@ -6,6 +6,7 @@ from typing import Any
 
 from gdos.master.api import border
 from gdos.master.api import shapes as s
+from gdos.master.api import shapes_plan as p
 from gdos.master.api.instances import act_on
 from gdos.master.api.router import OPERATOR, VIEWER, Call, Router, listed, page_of, values_of
 from gdos.master.services import apply, orders, systems
@@ -92,7 +93,7 @@ def act_on_module(call: Call) -> object:
     return act_on(call, orders.module_of(call.args["id"], call.args["module"]))
 
 
-@api.add("POST", "/apply", OPERATOR, body=s.ApplyNew, returns=s.Applied, status=202, is_secret=True)
+@api.add("POST", "/apply", OPERATOR, body=p.ApplyNew, returns=p.Applied, status=202, is_secret=True)
 def apply_file(call: Call) -> object:
     """Make a system as its file says, or show the exact difference."""
     wish = apply.Wish(systemfile.read(call.body.file), call.body.prune)

@@ -8,6 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from gdos.master.api import shapes as s
+from gdos.master.api import shapes_plan as p
 from gdos.master.api.router import OPERATOR, VIEWER, Call, Router, listed, page_of
 from gdos.master.services import instances, systems, values
 
@@ -52,11 +53,11 @@ def _add(path: str, what: str, scope: Callable[[Call], values.FindScope]) -> Non
     ):
         handler.__doc__ = said
         handler.__name__ = f"{handler.__name__}_{what.split()[-1]}"
-    api.add("GET", path, VIEWER, returns=s.Values)(get)
-    api.add("PATCH", path, OPERATOR, body=s.ValuesChange, returns=s.Values, is_secret=True)(change)
-    api.add("GET", f"{path}/history", VIEWER, query=s.ListQuery, returns=s.Listed[s.ValuesVersion])(history)
-    api.add("GET", f"{path}/diff", VIEWER, query=DiffQuery, returns=list[s.ValueDifference])(diff)
-    api.add("POST", f"{path}/revert", OPERATOR, body=s.ValuesRevert, returns=s.Values)(revert)
+    api.add("GET", path, VIEWER, returns=p.Values)(get)
+    api.add("PATCH", path, OPERATOR, body=p.ValuesChange, returns=p.Values, is_secret=True)(change)
+    api.add("GET", f"{path}/history", VIEWER, query=s.ListQuery, returns=s.Listed[p.ValuesVersion])(history)
+    api.add("GET", f"{path}/diff", VIEWER, query=DiffQuery, returns=list[p.ValueDifference])(diff)
+    api.add("POST", f"{path}/revert", OPERATOR, body=p.ValuesRevert, returns=p.Values)(revert)
 
 
 _add("/systems/{id}/values", "a system", lambda call: systems.system_scope(call.args["id"]))

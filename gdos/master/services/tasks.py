@@ -13,6 +13,7 @@ import msgspec
 
 from gdos.master.services import changes, views
 from gdos.master.services.context import Context, Who, audit, new_id
+from gdos.master.services.judging import VERSIONS, judge
 from gdos.master.store import instances as instance_table
 from gdos.master.store import tasks as table
 from gdos.master.store.db import Db, Page, dumps, insert, update
@@ -21,19 +22,9 @@ from gdos.model import flow, rollout
 from gdos.model.errors import Conflict, GdosError, NotFound
 from gdos.model.flow import Need
 from gdos.model.rollout import Strategy
-from gdos.model.states import TROUBLED, UP, State
+from gdos.model.states import UP, State
 
 OPEN = ("queued", "running")
-GOALS: dict[str, frozenset[State]] = {
-    changes.RUNNING: frozenset({State.RUNNING, State.COMPLETED}),
-    changes.STOPPED: frozenset({State.STOPPED, State.COMPLETED, State.FAILED}),
-    changes.GONE: frozenset(),
-    changes.STAGED: frozenset(),
-    changes.WATCHED: frozenset({State.RUNNING, State.STOPPED}),
-    changes.FINISHED: frozenset({State.COMPLETED}),
-}
-VERSIONS = frozenset({"stage", "upgrade", "rollback", "revert"})
-_RESTING = frozenset({State.STOPPED, State.COMPLETED, State.FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +310,7 @@ def on_report(db: Db, ctx: Context, before: Row, report: dict[str, Any], touched
     for step in table.open_steps(db, before["id"]):
         if report["revision"] < step["revision"]:
             continue
-        state, message = _judge(step, before, report)
+        state, message = judge(step, before, report)
         key = {"task": step["task"], "number": step["number"]}
         if state == "succeeded" and step["hold_ms"] and step["goal"] == changes.RUNNING:
             state, message = _on_trial(db, ctx, step, report)
@@ -342,36 +333,6 @@ def _on_trial(db: Db, ctx: Context, step: Row, report: dict[str, Any]) -> tuple[
     if step["good_since"] is None:
         update(db, "task_steps", key, {"good_since": ctx.now(), "restarts": report["restarts"]})
     return "running", f"healthy; has to stay so for {step['hold_ms'] / 1000:g} s"
-
-
-def _judge(step: Row, before: Row, report: dict[str, Any]) -> tuple[str, str]:
-    """What a report means for a step: its new state and message."""
-    goal, state = step["goal"], State(report["state"])
-    if goal == changes.GONE:
-        if report["is_gone"]:
-            return "succeeded", "gone"
-        return "running", report["reason"] or state.value
-    if goal == changes.STAGED:
-        if report["staged"]:
-            return "succeeded", f"{step['value']} is here beside {before['version']}"
-        return ("failed", report["staged_error"]) if report["staged_error"] else ("running", f"fetches {step['value']}")
-    if step["good_since"] is not None and (state is not State.RUNNING or report["restarts"] != step["restarts"]):
-        return "failed", f"did not stay healthy: {report['reason'] or state.value}"
-    is_up = goal in (changes.RUNNING, changes.FINISHED)
-    needs_release = is_up or step["name"] in ("bring", "upgrade", "rollback", "revert")
-    moved_on = step["name"] not in VERSIONS and not report["is_newest"]  # an upgrade was asked for meanwhile
-    if report["is_settled"] and needs_release and not report["is_current"] and not moved_on:
-        return "failed", report["reason"] or "another version runs"
-    if state in GOALS[goal] and report["is_settled"]:
-        return "succeeded", state.value
-    if before["kind"] == "cron" and report["is_settled"] and state in _RESTING and goal != changes.FINISHED:
-        return "succeeded", f"waits for its time, {state.value}"
-    if goal in (changes.STOPPED, changes.WATCHED) and report["is_settled"]:
-        return "failed", report["reason"] or f"is {state.value}"
-    has_failed = state in TROUBLED and report["event"] != ""  # else it was in trouble before this was asked
-    if is_up and (has_failed or (report["is_settled"] and state not in UP)):
-        return "failed", report["reason"] or f"is {state.value}"
-    return "running", report["reason"] or state.value
 
 
 def tick(ctx: Context) -> None:

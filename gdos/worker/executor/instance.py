@@ -3,7 +3,7 @@
 Owner thread only. What takes time (download, unpacking, hooks, probes, killing a tree) runs in the pool and comes back
 as an event; deadlines are timers, so that nothing that hangs can block another instance. Its parts: fetching.py (the
 releases), stopping.py (the end), readiness.py (probes), runs.py and
-schedule.py (what each start became, and when the next is due), watching.py (adopted services).
+schedule.py (what each start became, and when the next is due), watching.py (adopted services), recovery.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from gdos.model.states import SETTLED, Event, State, step
 from gdos.model.values import Exit
 from gdos.model.wanted import Action, Actual, Release, Wanted, plan_one
 from gdos.wire.messages import Report, Run
-from gdos.worker import livelog
 from gdos.worker.disk import InstanceFolder, Record
 from gdos.worker.drivers.base import Driver, Handle
 from gdos.worker.executor import history, hooks, rotate
@@ -270,12 +269,12 @@ class Instance:
         self.record.started_at = self.around.wall()
         self._started = self.around.loop.now()
         if self.launch.readiness.kind == "none":
-            self._ready()
+            self.ready()
         else:
             self.save()
             self.report("started")
         self.watch(result.handle)
-        self._await_ready()
+        self.await_ready()
         self._tidy_up(result.handle)
 
     def _tidy_up(self, handle: Handle) -> None:
@@ -299,16 +298,27 @@ class Instance:
         if error is not None:
             log.warning("%s: tidying up: %s", self.record.name, describe_error(error))
 
+    def taken_over(self, handle: Handle) -> None:
+        """An earlier worker has started it: from now on it is ours to watch."""
+        self._started = self.around.loop.now()
+        self.to(Event.FOUND, self.record.reason)
+        self.watch(handle)
+
+    def try_at(self, at: float) -> None:
+        """When the next start may be tried (monotonic seconds)."""
+        self._next_try = at
+
     def watch(self, handle: Handle) -> None:
+        """Its end comes as an event."""
         self.watched += 1
         number, loop = self.watched, self.around.loop
         self.driver().watch(handle, lambda exit_: loop.post(lambda: self._exited(number, exit_)))
 
-    def _await_ready(self) -> None:
+    def await_ready(self) -> None:
         if self.launch is not None and self.record.state is State.STARTING:
-            self._probing = Readiness(self.around, self.launch.readiness, self._ready, self.not_ready)
+            self._probing = Readiness(self.around, self.launch.readiness, self.ready, self.not_ready)
 
-    def _ready(self) -> None:
+    def ready(self) -> None:
         if self.record.state is not State.STARTING:
             return
         self.to(Event.READY)
@@ -423,59 +433,6 @@ class Instance:
             env=want.env,
             external=want.external,
         )
-
-    # --- after a restart of the worker
-
-    def recover(self) -> None:
-        """Find the process again, or do what its end asks for. There is no other first step."""
-        r = self.record
-        try:
-            livelog.mend(self.folder.log(r.log), self.folder.app_log.with_name("app.log.1"))
-        except OSError as e:
-            log.warning("%s: %s", r.name, describe_error(e))
-        self.runs.recover()
-        before, was_up = r.handle, r.state in (State.STARTING, State.RUNNING)
-        found = None if self.is_watched_only() else self._recovered(before)
-        r.handle = found
-        if found is not None:
-            if found != before:
-                r.started_at = self.around.wall()
-            self._started = self.around.loop.now()
-            self.to(Event.FOUND, r.reason)
-            self.watch(found)
-            self._probe_again()
-        elif was_up and before is not None and before.process.boot == self.around.boot and not self.is_watched_only():
-            reason = "ended while the worker was away"
-            self.ended(Exit(), reason, before, self.runs.over(Exit(), reason))
-        elif r.state is State.BACKOFF:
-            self._next_try = self.around.loop.now()
-        else:
-            if was_up:
-                r.tried = (-1, -1)
-            self.to(Event.LOST, "the node was restarted" if was_up and not self.is_watched_only() else r.reason)
-        self.follow_schedule()
-
-    def _recovered(self, before: Handle | None) -> Handle | None:
-        """By its handle, or by its mark; not by the mark while other runs of the same schedule carry it too."""
-        if before is None and self.record.others:
-            return None
-        return self.driver().recover(before, self.folder.mark)
-
-    def _probe_again(self) -> None:
-        """A start that the last worker did not see to its end is probed anew, and life goes on being looked at."""
-        if self.want is None or self.record.state not in (State.STARTING, State.RUNNING):
-            return
-        try:
-            start = Start(self.record.launches, self.folder.log(self.record.log), is_running=True)
-            self.launch = prepare(self.as_running(self.want), self.folder, self.around.node(), start)
-        except GdosError as e:
-            log.warning("%s: it cannot be probed: %s", self.record.name, e.detail)
-        if self.record.state is State.RUNNING:
-            self.probe_life()
-        elif self.launch is None or self.launch.readiness.kind == "none":
-            self._ready()
-        else:
-            self._await_ready()
 
     def manifest(self) -> Manifest:
         """Of the release that runs, or would; a damaged one counts as one with all defaults."""

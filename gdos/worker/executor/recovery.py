@@ -1,0 +1,74 @@
+"""After a restart of the worker: each instance finds its process again, or does what its end asks for.
+
+Owner thread only. There is no other first step.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from gdos.model.errors import GdosError
+from gdos.model.states import Event, State
+from gdos.model.values import Exit
+from gdos.worker import livelog
+from gdos.worker.drivers.base import Handle
+from gdos.worker.executor.describe import describe_error
+from gdos.worker.executor.launch import Start, prepare
+
+if TYPE_CHECKING:
+    from gdos.worker.executor.instance import Instance
+
+log = logging.getLogger(__name__)
+
+
+def recover(i: Instance) -> None:
+    """Once, before anything is asked of the instance."""
+    r = i.record
+    try:
+        livelog.mend(i.folder.log(r.log), i.folder.app_log.with_name("app.log.1"))
+    except OSError as e:
+        log.warning("%s: %s", r.name, describe_error(e))
+    i.runs.recover()
+    before, is_ours = r.handle, not i.is_watched_only()
+    was_up = r.state in (State.STARTING, State.RUNNING)
+    r.handle = _find(i, before) if is_ours else None
+    if r.handle is not None:
+        if r.handle != before:
+            r.started_at = i.around.wall()
+        i.taken_over(r.handle)
+        _probe_again(i)
+    elif was_up and is_ours and before is not None and before.process.boot == i.around.boot:
+        reason = "ended while the worker was away"
+        i.ended(Exit(), reason, before, i.runs.over(Exit(), reason))
+    elif r.state is State.BACKOFF:
+        i.try_at(i.around.loop.now())
+    else:
+        if was_up:
+            i.untry(i.want)
+        i.to(Event.LOST, "the node was restarted" if was_up and is_ours else r.reason)
+    i.follow_schedule()
+
+
+def _find(i: Instance, before: Handle | None) -> Handle | None:
+    """By its handle, or by its mark; not by the mark while other runs of the same schedule carry it too."""
+    if before is None and i.record.others:
+        return None
+    return i.driver().recover(before, i.folder.mark)
+
+
+def _probe_again(i: Instance) -> None:
+    """A start that the last worker did not see to its end is probed anew, and life goes on being looked at."""
+    if i.want is None or i.record.state not in (State.STARTING, State.RUNNING):
+        return
+    try:
+        start = Start(i.record.launches, i.folder.log(i.record.log), is_running=True)
+        i.launch = prepare(i.as_running(i.want), i.folder, i.around.node(), start)
+    except GdosError as e:
+        log.warning("%s: it cannot be probed: %s", i.record.name, e.detail)
+    if i.record.state is State.RUNNING:
+        i.probe_life()
+    elif i.launch is None or i.launch.readiness.kind == "none":
+        i.ready()
+    else:
+        i.await_ready()
