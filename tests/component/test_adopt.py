@@ -137,6 +137,24 @@ def test_adopting_must_be_allowed_and_clear(
             process.wait()
 
 
+def test_what_is_only_watched_does_not_stand_in_the_way_of_its_system(
+    cluster: Cluster, service: tuple[Start, int, Path]
+) -> None:
+    start, port, _ = service
+    process = start()
+    for version in ("1", "2"):
+        cluster.upload("sleeper", version)
+    adopt(cluster, "shop/db", "--port", str(port), "--wait")
+    cluster.deploy("shop/web", "sleeper:1")
+    for action, more in (("stop", {}), ("start", {}), ("restart", {}), ("upgrade", {"version": "2"})):
+        task = cluster.client.post("/systems/shop/actions", {"action": action, **more})
+        assert cluster.done(task)["state"] == "succeeded"
+    assert cluster.instance("web-1")["version"] == "2"
+    assert process.poll() is None
+    with pytest.raises(Conflict, match="was adopted: it has no versions"):
+        cluster.act("shop/db", "upgrade", version="2")
+
+
 def test_a_system_file_may_adopt(cluster: Cluster, service: tuple[Start, int, Path]) -> None:
     start, port, _ = service
     process = start()

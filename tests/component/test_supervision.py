@@ -246,6 +246,16 @@ def test_a_job_keeps_the_history_and_the_log_of_each_run(cluster: Cluster) -> No
     assert text == b"about to end\n"
 
 
+def test_a_job_that_ends_well_is_a_healthy_upgrade(cluster: Cluster) -> None:
+    for version in ("1", "2"):
+        cluster.upload("exiter", version, name="job", kind="job", restart="never", env={"EXIT_CODE": "0"})
+    cluster.deploy("s/j", "job:1", wait=False)
+    cluster.wait_state("j-1", "completed")
+    cluster.act("s/j", "upgrade", version="2", strategy={"min_healthy": 1})
+    cluster.wait_state("j-1", "completed")
+    assert cluster.instance("j-1")["version"] == "2"
+
+
 def at_next_minute(seconds_before: float = 0.0) -> None:
     """Schedules have minutes: wait for the beginning of one, so that the next is a whole one away."""
     wait_until(lambda: time.time() % 60 < 50, "room before the next minute", 15)

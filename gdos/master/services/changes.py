@@ -55,8 +55,13 @@ def apply(db: Db, ctx: Context, who: str, action: str, instance: Row, version: s
     return _change(db, ctx, who, action, instance, values, FINISHED if action == "run" else RUNNING)
 
 
+def is_managed(instance: Row) -> bool:
+    """Whether it can be started and stopped: what was adopted only when somebody said how."""
+    return not instance["external"] or bool(external_of(instance).entrypoint)
+
+
 def _check_managed(instance: Row, action: str) -> None:
-    if instance["external"] and not external_of(instance).entrypoint:
+    if not is_managed(instance):
         raise Conflict(f"{instance['name']} is only watched: nobody said how to {action} it (entrypoint is not set)")
     if action == "run" and instance["kind"] == "service":
         raise Conflict(f"{instance['name']} is a service; run is for jobs and schedules, use start or restart")

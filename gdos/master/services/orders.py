@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from gdos.master.services import systems
+from gdos.master.services import changes, systems
 from gdos.master.services.tasks import Order, Planned
 from gdos.master.store import instances as table
 from gdos.master.store import systems as system_table
@@ -32,6 +32,7 @@ class Target:
     text: str
     instances: list[Row]
     modules: list[Row]
+    is_system: bool = False
 
 
 Find = Callable[[Db], Target]
@@ -48,6 +49,7 @@ class Asked:
 
 def build(db: Db, target: Target, asked: Asked) -> Order:
     """The steps. Raises BadInput and Conflict before anything has been changed but the plan of modules."""
+    target = _possible(target, asked.action)
     if asked.action == "upgrade":
         return upgrade(db, target, asked)
     if asked.action == "rollback":
@@ -60,6 +62,19 @@ def build(db: Db, target: Target, asked: Asked) -> Order:
     else:
         steps = [Planned(asked.action, instance) for instance in target.instances]
     return Order(asked.action, target.text, steps)
+
+
+def _possible(target: Target, action: str) -> Target:
+    """Of a whole system those that the action can be for: adopted ones have no versions, some are only watched."""
+    if not target.is_system or action == "destroy":
+        return target
+    if action in ("upgrade", "rollback"):
+        return replace(
+            target,
+            instances=[i for i in target.instances if not i["external"]],
+            modules=[m for m in target.modules if not m["external"]],
+        )
+    return replace(target, instances=[i for i in target.instances if changes.is_managed(i)])
 
 
 def depends_of(module: Row) -> list[Dependency]:
@@ -216,6 +231,7 @@ def system_of(system: str) -> Find:
 
     def target(db: Db) -> Target:
         row = systems.find(db, system)
-        return Target(row["name"], table.of_system(db, row["id"]), system_table.modules_of(db, row["id"]))
+        modules = system_table.modules_of(db, row["id"])
+        return Target(row["name"], table.of_system(db, row["id"]), modules, is_system=True)
 
     return target

@@ -312,7 +312,8 @@ def on_report(db: Db, ctx: Context, before: Row, report: dict[str, Any], touched
             continue
         state, message = judge(step, before, report)
         key = {"task": step["task"], "number": step["number"]}
-        if state == "succeeded" and step["hold_ms"] and step["goal"] == changes.RUNNING:
+        is_trial = step["hold_ms"] and step["goal"] == changes.RUNNING and before["kind"] == "service"
+        if state == "succeeded" and is_trial:
             state, message = _on_trial(db, ctx, step, report)
         if state in OPEN:
             if (state, message) != (step["state"], step["message"]):
@@ -327,8 +328,6 @@ def on_report(db: Db, ctx: Context, before: Row, report: dict[str, Any], touched
 
 def _on_trial(db: Db, ctx: Context, step: Row, report: dict[str, Any]) -> tuple[str, str]:
     """Healthy: from now on it has to stay so for a while."""
-    if State(report["state"]) is State.COMPLETED:
-        return "succeeded", State.COMPLETED.value
     key = {"task": step["task"], "number": step["number"]}
     if step["good_since"] is None:
         update(db, "task_steps", key, {"good_since": ctx.now(), "restarts": report["restarts"]})

@@ -75,7 +75,7 @@ def _known(ctx: Context, db: Db, row: Row, events: list[Row], runs: list[Row]) -
         is_acknowledged=node is None or row["reported_revision"] >= row["revision"],
         kind=row["kind"],
         next_run=rfc3339(row["next_due"]) or "",
-        is_watched=bool(row["external"]) and not changes.external_of(row).entrypoint,
+        is_watched=not changes.is_managed(row),
         task=_task(db, row["id"]),
     )
 

@@ -32,10 +32,15 @@ class Hook:
     timeout_s: float
 
 
+def mark_of(mark: str) -> str:
+    """Of an instance's hooks: they are no part of the service, no sweep of it may end them."""
+    return mark + "#hook"
+
+
 def make(name: str, argv: list[str], command: Command, timeout_s: float, more: Mapping[str, str]) -> Hook:
     """A hook that runs as its service does: same folder, user and environment, `more` added."""
     env = {**command.env, "GDOS_HOOK": name, **more}
-    env[MARK] = env[MARK] + "#hook"  # no part of the service: no sweep of it may end the hook
+    env[MARK] = mark_of(env[MARK])
     output = command.output.with_name(LOG)
     return Hook(name, replace(command, argv=argv, env=env, output=output, limits=None), timeout_s)
 

@@ -173,6 +173,8 @@ class Stopping:
         def work() -> None:
             if handle is not None and is_ours:
                 driver.kill(handle)
+            for left in system.marked(hooks.mark_of(folder.mark)):
+                system.kill(left)
             folder.destroy()
             system.forget(folder.mark)
 
