@@ -120,6 +120,21 @@ def test_a_service_that_hangs_is_restarted(cluster: Cluster) -> None:
     assert any("the liveness probe failed once: " in r and "no answer within 3 s" in r for r in reasons)
 
 
+def test_a_worker_that_dies_while_it_ends_what_hangs_starts_it_again(cluster: Cluster) -> None:
+    probe = {"liveness_type": "exec", "liveness_target": "test ! -e ${GDOS_DATA_DIR}/hang", "liveness_interval": 1}
+    cluster.upload("stubborn", stop_timeout=60, liveness_failures=1, restart_delay=0.05, **probe)
+    cluster.deploy("s/l", "stubborn:1.0.0")
+    before = cluster.instance("l-1")["pid"]
+    hang = folder_of(cluster) / "data" / "hang"
+    hang.touch()
+    cluster.wait_state("l-1", "stopping")
+    cluster.workers["w1"].kill()
+    psutil.Process(before).kill()
+    hang.unlink()
+    cluster.start_worker("w1")
+    assert cluster.wait_state("l-1", "running")["pid"] not in (None, before)
+
+
 # --- templates and configuration
 
 

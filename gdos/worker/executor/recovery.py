@@ -41,6 +41,8 @@ def recover(i: Instance) -> None:
     elif was_up and is_ours and before is not None and before.process.boot == i.around.boot:
         reason = "ended while the worker was away"
         i.ended(Exit(), reason, before, i.runs.over(Exit(), reason))
+    elif r.state is State.STOPPING and before is not None and is_ours:
+        i.stopping.ended(before)  # what it left behind goes; then it is stopped, and starts again where it is wanted
     elif r.state is State.BACKOFF:
         i.try_at(i.around.loop.now())
     else:
