@@ -58,6 +58,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     log: str = ""  # display name of its log, while that is kept
     log_tail: list[str] = []
     is_oom: bool = False
+    is_asked: bool = False  # it ended because it was to be stopped
     skipped: bool = False
 
 

@@ -498,23 +498,23 @@ def test_why_gives_a_verdict_and_what_led_to_it(make_cluster: Callable[..., Clus
     cluster.deploy("s/crash", "crash:1.0.0", wait=False)
     cluster.wait_state("crash-1", "backoff")
     out = cluster.run_cli("why", "crash-1")
-    assert out.splitlines()[0].startswith("s/crash-1 is crashes: exited with code 3; started again in")
+    assert out.splitlines()[0].startswith("s/crash-1: crashes: exited with code 3; started again in")
     assert "its log ended with: about to end" in out
     cluster.deploy("s/x", "sleeper:1.0.0")
 
     def verdict() -> str:
         return str(cluster.client.get("/instances/x-1/why")["verdict"])
 
-    assert "s/x-1 is running for" in verdict()
+    assert "s/x-1: running for" in verdict()
     cluster.client.call("PATCH", "/systems/s/values", body={"values": {"A": "1"}})
     wait_until(lambda: "its configuration was changed since it was started" in verdict(), "the change")
     os.kill(cluster.instance("x-1")["pid"], signal.SIGKILL)
     wait_until(lambda: "after 1 exit within the last hour (the last: ended by SIGKILL)" in verdict(), "the exit")
     cluster.act("x-1", "stop")
-    assert "s/x-1 is stopped on purpose by admin" in verdict()
+    assert "s/x-1: stopped on purpose by admin" in verdict()
     cluster.workers["w1"].kill()
     cluster.wait_node("w1", "offline")
-    assert "s/x-1 is unknown: its node w1 is offline, silent for" in verdict()
+    assert "s/x-1: unknown: its node w1 is offline, silent for" in verdict()
     cluster.start_worker("w1")
     kinds = [e["kind"] for e in cluster.client.get("/instances/x-1/why", limit=100)["timeline"]]
     assert {"node offline", "node online", "exit", "config", "stop", "deploy"} <= set(kinds)

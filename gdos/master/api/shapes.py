@@ -240,7 +240,7 @@ class Task(msgspec.Struct):
 
 
 class Run(msgspec.Struct):
-    """One run of an instance that is over. `due_at`: when its schedule asked for it."""
+    """One run that is over. `due_at`: when a schedule asked for it; `is_asked`: it ended because it was to."""
 
     number: int
     started_at: str
@@ -251,6 +251,7 @@ class Run(msgspec.Struct):
     signal: int | None
     reason: str
     is_oom: bool
+    is_asked: bool
     skipped: bool
     log: str
     log_tail: list[str]

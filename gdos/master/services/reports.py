@@ -100,5 +100,5 @@ def _add_run(db: Db, instance: str, run: Run) -> None:
     values = {
         k: getattr(run, k) for k in ("number", "started_at", "ended_at", "due", "code", "signal", "reason", "log")
     }
-    flags = {"is_oom": int(run.is_oom), "skipped": int(run.skipped), "log_tail": dumps(run.log_tail)}
-    insert(db, "instance_runs", {"instance": instance, **values, **flags})
+    flags = {k: int(getattr(run, k)) for k in ("is_oom", "is_asked", "skipped")}
+    insert(db, "instance_runs", {"instance": instance, **values, **flags, "log_tail": dumps(run.log_tail)})

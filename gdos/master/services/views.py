@@ -159,6 +159,7 @@ def run(r: Row) -> View:
         "due_at": rfc3339(r["due"]),
         "duration_s": max(r["ended_at"] - r["started_at"], 0) / 1000,
         "is_oom": bool(r["is_oom"]),
+        "is_asked": bool(r["is_asked"]),
         "skipped": bool(r["skipped"]),
         "log_tail": json.loads(r["log_tail"]),
     }

@@ -32,7 +32,7 @@ def why(ctx: Context, name: str, limit: int) -> views.View:
     trail = sorted((t for t in trail if t["at"] >= min(first, row["created_at"])), key=lambda t: t["at"], reverse=True)
     known = _known(ctx, db, row, events, runs)
     return {
-        "verdict": f"{row['system_name']}/{row['name']} is {verdict(known)}",
+        "verdict": f"{row['system_name']}/{row['name']}: {verdict(known)}",
         "instance": views.instance(ctx, row),
         "timeline": [{**t, "at": rfc3339(t["at"])} for t in trail[:limit]],
     }
@@ -53,7 +53,7 @@ def _run(r: Row) -> dict[str, Any]:
 def _known(ctx: Context, db: Db, row: Row, events: list[Row], runs: list[Row]) -> Known:
     now = ctx.now()
     asked = next((e for e in events if e["who"] and e["kind"] in ASKED), None)
-    exits = [r for r in runs if not r["skipped"]]
+    exits = [r for r in runs if not r["skipped"] and not r["is_asked"]]
     seen = ctx.live.last_seen(row["node"]) or row["reported_at"]
     node = node_table.get(db, row["node"])
     return Known(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gdos.model.states import Event
+from gdos.model.states import Event, State
 from gdos.model.values import Exit
 from gdos.wire.messages import Run
 from gdos.worker.disk import OtherRun
@@ -69,6 +69,7 @@ class Runs:
         """The run that has just ended, written down."""
         r = self._i.record
         self._i.tail = log_tail(self._i.folder.log(r.log))
+        is_asked = r.state is State.STOPPING and not self._i.stopping.failing
         if self._i.stopping.failing:
             reason = f"{self._i.stopping.failing}; {reason}"
         run = Run(
@@ -82,6 +83,7 @@ class Runs:
             log=r.log or "app.log",
             log_tail=self._i.tail,
             is_oom=reason.startswith("out of memory"),
+            is_asked=is_asked,
         )
         history.add(self._i.folder.root, run)
         return run

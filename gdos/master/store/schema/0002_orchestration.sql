@@ -46,6 +46,7 @@ CREATE TABLE instance_runs (
     log TEXT NOT NULL,
     log_tail TEXT NOT NULL,
     is_oom INTEGER NOT NULL,
+    is_asked INTEGER NOT NULL,
     skipped INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX runs_by_instance ON instance_runs (instance, id);
