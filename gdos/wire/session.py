@@ -6,7 +6,7 @@ master's loop each drive one of these.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from gdos.model.wanted import Wanted
@@ -60,7 +60,7 @@ class WorkerSession:
         fresh = [r for r in unacknowledged if r.seq > self._sent_seq]
         if fresh:
             self._sent_seq = fresh[-1].seq
-        return [codec.encode(m.Reports(items=part)) for part in _parts(fresh)]
+        return [frame for part in _parts(fresh) for frame in _frames(part, lambda items: m.Reports(items=items))]
 
     def deadline(self) -> float:
         """When the master counts as dead if nothing is heard until then."""
@@ -93,12 +93,28 @@ class MasterSession:
     def wanted_list(self, revision: int, items: Sequence[Wanted], *, full: bool) -> list[bytes]:
         """The frames that bring the worker to `revision`; parts, since one frame is limited."""
         self.sent_revision = revision
-        parts = list(_parts(list(items))) or [[]]
-        last = len(parts) - 1
-        return [
-            codec.encode(m.WantedList(revision=revision if i == last else 0, items=part, full=full))
-            for i, part in enumerate(parts)
-        ]
+        *before, last = list(_parts(list(items))) or [[]]
+        part = [f for p in before for f in _frames(p, lambda items: m.WantedList(revision=0, items=items, full=full))]
+        while True:
+            try:
+                return [*part, codec.encode(m.WantedList(revision=revision, items=last, full=full))]
+            except ProtocolError:
+                if len(last) < 2:
+                    raise
+                half = len(last) // 2  # the last frame has the revision: what does not fit into it goes before
+                part += _frames(last[:half], lambda items: m.WantedList(revision=0, items=items, full=full))
+                last = last[half:]
+
+
+def _frames(items: list[T], make: Callable[[list[T]], m.Message]) -> list[bytes]:
+    """One frame, or as many as the limit of a frame asks for. Raises ProtocolError when one item alone is too large."""
+    try:
+        return [codec.encode(make(items))]
+    except ProtocolError:
+        if len(items) < 2:
+            raise
+        half = len(items) // 2
+        return _frames(items[:half], make) + _frames(items[half:], make)
 
 
 def _parts(items: list[T]) -> Iterable[list[T]]:

@@ -30,6 +30,7 @@ class LogKeeper:
         self._instances = instances
         self._looks = 0
         self._is_summing = False
+        self._said: dict[str, str] = {}  # instance -> why its log could not be rotated
 
     def start(self) -> None:
         self._around.loop.call_later(LOOK_S, self._look)
@@ -57,8 +58,10 @@ class LogKeeper:
 
         def done(_: None, error: Exception | None) -> None:
             instance.is_rotating = False
-            if error is not None:
-                log.warning("%s: its log cannot be rotated: %s", instance.record.name, describe_error(error))
+            why = describe_error(error) if error is not None else ""
+            if why and self._said.get(instance.record.id) != why:
+                log.warning("%s: its log cannot be rotated: %s; tried again", instance.record.name, why)
+            self._said[instance.record.id] = why
 
         self._around.run(work, done)
 

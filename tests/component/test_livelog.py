@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import subprocess
@@ -155,3 +156,22 @@ def test_compressed_parts_are_the_log(tmp_path: Path) -> None:
     rotate.tidy(log, policy)
     wait_until(lambda: (tmp_path / "app.log.1.gz").exists(), "the compressed part")
     assert whole(log) == b"a" * 10_000
+
+
+def test_a_full_disk_makes_room_with_the_oldest_parts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = folder / "app.log"
+    log.write_bytes(b"x" * 20_000)
+    for n in (1, 2):
+        (folder / f"app.log.{n}").write_bytes(b"old")
+    real, calls = livelog._copy, []
+
+    def full_once(*args: object) -> None:
+        calls.append(args)
+        if len(calls) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(livelog, "_copy", full_once)
+    rotate.while_running(log, Policy())
+    assert [p.name for p in rotate.parts(log)] == ["app.log.1", "app.log.2"]  # app.log.3, the oldest, has made room
+    assert content(folder / "app.log.1") + content(log) == b"x" * 20_000

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gdos.model.wanted import Release, Wanted
 from gdos.wire import codec
 from gdos.wire import messages as m
 from gdos.wire.codec import ProtocolError
@@ -90,3 +92,28 @@ def test_a_long_wanted_list_comes_in_parts_and_counts_with_the_last() -> None:
     frames = [codec.from_master(f) for f in MasterSession(0.0).wanted_list(449, items, full=True)]
     assert [f.revision for f in frames] == [0, 0, 449]  # type: ignore[union-attr]
     assert sum(len(f.items) for f in frames) == 450  # type: ignore[union-attr]
+
+
+def test_what_does_not_fit_into_one_frame_goes_in_several() -> None:
+    """Two hundred instances crash at once, each with twenty long lines; as many have a large configuration."""
+    session = WorkerSession(HELLO, 0.0)
+    session.start()
+    session.receive(codec.encode(WELCOME), 0.0)
+    long = [msgspec.structs.replace(report(n), log_tail=["x" * 500] * 20) for n in range(1, 201)]
+    frames = session.reports_to_send(long)
+    assert len(frames) > 1
+    got = [item.seq for frame in frames for item in codec.from_worker(frame).items]  # type: ignore[union-attr]
+    assert got == list(range(1, 201))
+
+    release = Release("p", "1", "0" * 64, 1)
+    wants = [
+        Wanted(id=f"i-{n}", name="n", system="s", module="m", revision=n, release=release, env={"A": "y" * 60_000})
+        for n in range(1, 51)
+    ]
+    frames = MasterSession(0.0).wanted_list(50, wants, full=True)
+    messages = [codec.from_master(frame) for frame in frames]
+    assert [w.id for message in messages for w in message.items] == [w.id for w in wants]  # type: ignore[union-attr]
+    assert [message.revision for message in messages] == [0] * (len(frames) - 1) + [50]  # type: ignore[union-attr]
+    huge = [msgspec.structs.replace(wants[0], env={"A": "y" * m.FRAME_MAX})]
+    with pytest.raises(ProtocolError):
+        MasterSession(0.0).wanted_list(1, huge, full=True)

@@ -21,7 +21,7 @@ from gdos.model.errors import BadInput, NotFound, Problem
 
 Entries = dict[str, dict[str, str]]
 LEVELS = ("system", "module", "instance")
-COUNT_MAX, SIZE_MAX = 1000, 64 << 10
+COUNT_MAX, SIZE_MAX, TOTAL_MAX = 1000, 64 << 10, 256 << 10  # three levels fit into one message
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +232,10 @@ def _check(after: Entries) -> None:
     if len(after) > COUNT_MAX:
         said = f"expected at most {COUNT_MAX} values, got {len(after)}"
         raise BadInput(said, [Problem("values", said)])
+    total = len(dumps(after).encode())
+    if total > TOTAL_MAX:
+        said = f"expected at most {TOTAL_MAX} bytes in all, got {total}; a file of the package is the place for more"
+        raise BadInput(f"values: {said}", [Problem("values", said)])
     for name, entry in after.items():
         if len(entry.get("v", "")) > SIZE_MAX:
             said = f"expected at most {SIZE_MAX} characters, got {len(entry['v'])}"

@@ -5,6 +5,7 @@ app.log.1 is the newest part and goes on where the older ones end: read in order
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import re
@@ -48,7 +49,15 @@ def while_running(path: Path, policy: Policy) -> None:
         livelog.move_front(path, None)
         return
     _move_up(path, policy)
-    livelog.move_front(path, _part(path, 1))
+    try:
+        livelog.move_front(path, _part(path, 1))
+    except OSError as e:
+        old = parts(path)
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT) or not old:
+            raise
+        for part in old[len(old) // 2 :]:  # a full disk: the older half makes room for the newest
+            part.unlink(missing_ok=True)
+        livelog.move_front(path, _part(path, 1))
 
 
 def is_due(path: Path, policy: Policy) -> bool:
