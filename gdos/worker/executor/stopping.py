@@ -93,7 +93,13 @@ class Stopping:
             if error is not None:
                 self._kill(handle, number, f"asking it to stop failed ({describe_error(error)}); killed")
 
-        i.around.run(lambda: driver.ask_stop(handle, spec), asked)
+        if spec is not None and spec.stop is not None:
+            i.around.run(lambda: driver.ask_stop(handle, spec), asked)
+            return
+        try:
+            driver.ask_stop(handle, spec)  # a signal: nothing to wait for
+        except (OSError, GdosError, ValueError) as e:
+            asked(None, e)
 
     def _launch(self, want: Wanted) -> Launch | None:
         """How what runs was started; after a restart of the worker worked out again. None: by the default signal."""
