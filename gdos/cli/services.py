@@ -39,7 +39,11 @@ def deploy(
         raise BadInput("--auto and --node NODE exclude each other")
     system, module = split(target)
     variables = pairs(env or [], "--env")
-    _ensure_module(session.client, system, module, package, pairs(label or [], "--label"))
+    labels = pairs(label or [], "--label")
+    if dry_run:
+        _refuse_changes(session.client, system, module, package, labels)
+    else:
+        _ensure_module(session.client, system, module, package, labels)
     body = {"module": module, "system": system, "node": node or "auto", "count": count, "run": not no_start}
     task = session.client.post("/instances", {**body, "env": variables, "dry_run": dry_run})
     if task["note"] and session.is_verbose:
@@ -72,6 +76,15 @@ def _ensure_module(client: Client, system: str, module: str, package: str | None
         more["placement"] = {**found["placement"], "labels": labels}
     if more:
         client.call("PATCH", f"/systems/{segment(system)}/modules/{segment(module)}", body=more)
+
+
+def _refuse_changes(client: Client, system: str, module: str, package: str | None, labels: dict[str, str]) -> None:
+    """A dry run plans nothing either: what it asks for must be planned already. Raises NotFound, BadInput."""
+    found = client.get(f"/systems/{segment(system)}/modules/{segment(module)}")
+    same = package is None or split_version(package) == (found["package"], found["version"])
+    if not same or (labels and labels != found["placement"].get("labels", {})):
+        said = f"{system}/{module} plans {found['package']}:{found['version']}; a dry run does not change that"
+        raise BadInput(f"{said}: leave --package and --label out, or use `gdos plan -f FILE`")
 
 
 def ensure_system(client: Client, system: str) -> None:

@@ -248,6 +248,26 @@ def test_a_version_that_dies_while_on_trial_is_not_healthy(cluster: Cluster) -> 
     assert (cluster.instance("m-1")["version"], cluster.instance("m-1")["state"]) == ("1", "running")
 
 
+def test_after_the_way_back_the_version_before_is_the_one_before_that(cluster: Cluster) -> None:
+    for version in ("1", "2"):
+        cluster.upload("sleeper", version)
+    cluster.upload("sleeper", "3", entrypoint="sh", args=["-c", "exit 6"], restart="never")
+    cluster.deploy("s/m", "sleeper:1")
+    quick = {"min_healthy": 0.3}
+    cluster.act("s/m", "upgrade", version="2", strategy=quick)
+    for _ in range(2):  # asking again for what has failed takes nothing further back
+        task = cluster.ended(cluster.act("s/m", "upgrade", version="3", strategy=quick, wait=False))
+        assert task["state"] == "failed"
+        found = cluster.instance("m-1")
+        assert (found["version"], found["previous_version"], found["state"]) == ("2", "1", "running")
+    module = cluster.client.get("/systems/s/modules/m")
+    assert (module["version"], module["previous_version"]) == ("2", "1")
+    cluster.act("s/m", "rollback")
+    assert cluster.instance("m-1")["version"] == "1"
+    again = cluster.act("s/m", "upgrade", version="1", strategy=quick)
+    assert again["state"] == "succeeded"
+
+
 def test_a_manual_canary_waits_for_a_person(cluster: Cluster) -> None:
     fleet(cluster, count=3, canary=1, promote="manual", batch="all")
     task = cluster.act("s/m", "upgrade", version="2", wait=False)
@@ -306,6 +326,9 @@ def test_placement_follows_labels_and_says_why(make_cluster: Callable[..., Clust
     cluster.client.call("PATCH", "/systems/s/modules/m", body={"placement": {"labels": {"zone": "c"}}})
     with pytest.raises(Conflict, match="no node can take sleeper: w1 has zone=a, zone=c is asked for; w2 has"):
         cluster.deploy("s/m")
+    said = cluster.run_cli("deploy", "s/new", "--package", "sleeper:1.0.0", "--dry-run", code=5)
+    assert "has no module new" in said
+    assert "nothing was done" in cluster.run_cli("deploy", "s/m", "--node", "w2", "--dry-run")
     dry = cluster.client.post("/instances", {"module": "s/m", "node": "w1", "dry_run": True})
     assert dry["steps"][0]["target"] == "m-3@w1"
     assert len(cluster.instances()) == 2

@@ -85,7 +85,9 @@ def _to_version(db: Db, ctx: Context, who: str, action: str, instance: Row, vers
     release = systems.need_version(db, instance["package"], version)
     check_fit(db, ctx, instance, release)
     values = {**release_columns(release), "staged": "", "staged_error": ""}
-    if version != instance["version"]:
+    if action == "revert":
+        values["previous_version"] = ""  # what has failed is nothing to go back to
+    elif version != instance["version"]:
         values["previous_version"] = instance["version"]
     if instance["kind"] != "cron":
         values["start_serial"] = instance["start_serial"] + 1

@@ -192,6 +192,7 @@ def _issue(db: Db, ctx: Context, task: Row, number: int, touched: Touched) -> No
     waits = f"waits for the node {instance['node_name']}, which is not connected" if offline else ""
     values = {"is_issued": 1, "goal": done.goal, "revision": done.revision, "message": waits}
     values |= {"state": "queued" if offline else "running", "restarts": instance["restarts"]}
+    values["before"] = instance["version"]
     update(db, "task_steps", {"task": task["id"], "number": number}, values)
     if not offline:
         update(db, "tasks", {"id": task["id"], "state": "queued"}, {"state": "running"})
@@ -258,29 +259,24 @@ def _waits_after_canary(db: Db, task: Row, steps: list[Row]) -> bool:
 def _go_back(db: Db, ctx: Context, task: Row, steps: list[Row], options: dict[str, Any], touched: Touched) -> bool:
     """Steps that bring back all that this rollout touched; False when there is nothing to bring back."""
     strategy = msgspec.convert(options["strategy"], Strategy)
-    is_cancelled = not any(s["state"] == "failed" for s in steps)
-    if strategy.on_failure != "rollback" or is_cancelled or any(s["phase"] == rollout.BACK for s in steps):
+    failed = next((s for s in steps if s["state"] == "failed" and s["name"] in ("stage", "upgrade")), None)
+    if strategy.on_failure != "rollback" or failed is None or any(s["phase"] == rollout.BACK for s in steps):
         return False
-    moved = [s for s in steps if s["name"] == "upgrade" and s["is_issued"]]
+    moved = [s for s in steps if s["name"] == "upgrade" and s["is_issued"] and s["before"] != s["value"]]
     rows = [(s, instance_table.get(db, s["instance"])) for s in moved]
-    there = [
-        (s, r)
-        for s, r in rows
-        if r is not None and r["present"] and r["version"] == s["value"] and r["previous_version"]
-    ]
+    there = [(s, r) for s, r in rows if r is not None and r["present"] and r["version"] == s["value"]]
     if not there:
         return False
     planned = rollout.back(range(len(there)), strategy, len(steps))
     back = [
-        Planned("revert", there[p.instance][1], p.needs, there[p.instance][1]["previous_version"], p.phase, p.hold_ms)
+        Planned("revert", there[p.instance][1], p.needs, there[p.instance][0]["before"], p.phase, p.hold_ms)
         for p in planned
     ]
     _add_steps(db, task["id"], back, len(steps))
-    failed = next(s for s in steps if s["state"] == "failed")
     note = f"{failed['target']} failed ({failed['message'][:200]}): all {len(back)} that were touched go back"
     update(db, "tasks", {"id": task["id"]}, {"note": note})
-    for _, row in there:
-        said = f"the upgrade failed at {failed['target']}: it goes back to {row['previous_version']}"
+    for step, row in there:
+        said = f"the upgrade failed at {failed['target']}: it goes back to {step['before']}"
         instance_table.add_event(db, row["id"], ctx.now(), "rollback", row["state"], said, "gdos")
     touched.due.add(task["id"])
     return True
@@ -294,7 +290,7 @@ def _replan(db: Db, ctx: Context, options: dict[str, Any]) -> None:
             values = {"version": moved["from"], "previous_version": moved["before"]}
             update(db, "modules", {"id": moved["module"], "version": moved["to"]}, values)
             for row in now:
-                if row["previous_version"] == moved["to"]:
+                if not row["previous_version"]:
                     update(db, "instances", {"id": row["id"]}, {"previous_version": moved["before"]})
 
 

@@ -55,6 +55,7 @@ ALTER TABLE tasks ADD COLUMN is_paused INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE tasks ADD COLUMN note TEXT NOT NULL DEFAULT '';          -- why it waits, or what it decided
 ALTER TABLE tasks ADD COLUMN options TEXT NOT NULL DEFAULT '{}';     -- the strategy of a rollout
 ALTER TABLE task_steps ADD COLUMN value TEXT NOT NULL DEFAULT '';    -- the version of an upgrade
+ALTER TABLE task_steps ADD COLUMN before TEXT NOT NULL DEFAULT ''; -- the version that it replaced
 ALTER TABLE task_steps ADD COLUMN phase TEXT NOT NULL DEFAULT '';
 ALTER TABLE task_steps ADD COLUMN needs TEXT NOT NULL DEFAULT '[]';  -- what must be before it is asked for
 ALTER TABLE task_steps ADD COLUMN is_issued INTEGER NOT NULL DEFAULT 1;
