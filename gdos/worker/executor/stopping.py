@@ -39,6 +39,7 @@ class Stopping:
     def stop(self, want: Wanted) -> None:
         """Wanted stopped, or changed over."""
         i = self._i
+        was_running = i.record.state is State.RUNNING
         if i.record.state is not State.STOPPING:
             i.to(Event.STOP)
         if i.record.handle is None:
@@ -49,7 +50,7 @@ class Stopping:
         i.is_asked = True
         launch = self._launch(want)
         hook = launch.hooks.get("pre_stop") if launch is not None else None
-        if hook is None or self.failing:
+        if hook is None or self.failing or not was_running:  # one that never got ready has nothing to say
             self._ask(launch)
             return
         number = i.watched
