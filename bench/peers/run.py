@@ -9,6 +9,7 @@ the supervisor itself while nothing happens. Children only sleep.
 
 from __future__ import annotations
 
+import abc
 import argparse
 import json
 import os
@@ -90,7 +91,7 @@ def rss_mb(pids: list[int]) -> float:
     return pages * resource.getpagesize() / 1e6
 
 
-class Peer:
+class Peer(abc.ABC):
     """One supervisor. `word` marks its children: the number of seconds that they sleep."""
 
     name = ""
@@ -100,14 +101,25 @@ class Peer:
         self.folder = folder
         self.count = count
 
+    @abc.abstractmethod
     def pids(self) -> list[int]:
         """Of the supervisor itself."""
-        raise NotImplementedError
 
-    def begin(self) -> None: ...
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-    def end(self) -> None: ...
+    @abc.abstractmethod
+    def begin(self) -> None:
+        """Bring it up with all children described and none started."""
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Ask for all; does not wait."""
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """Ask for the end of all; does not wait."""
+
+    @abc.abstractmethod
+    def end(self) -> None:
+        """Take it down."""
 
     def alive(self) -> dict[int, bytes]:
         return processes(self.word)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gdos.worker import livelog, logs
-from gdos.worker.executor import rotate
+from gdos.worker.executor import history, rotate
 from gdos.worker.executor.rotate import Policy
 from tests.kit.wait import wait_until
 
@@ -175,3 +175,11 @@ def test_a_full_disk_makes_room_with_the_oldest_parts(folder: Path, monkeypatch:
     rotate.while_running(log, Policy())
     assert [p.name for p in rotate.parts(log)] == ["app.log.1", "app.log.2"]  # app.log.3, the oldest, has made room
     assert content(folder / "app.log.1") + content(log) == b"x" * 20_000
+
+
+def test_logs_of_runs_go_with_all_their_parts(tmp_path: Path) -> None:
+    for name in ("run-000001.log", "run-000001.log.1.gz", "run-000001.log.shift", "run-000002.log", "run-000010.log"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "app.log").write_text("x")
+    history.prune_logs(tmp_path, 2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["app.log", "run-000002.log", "run-000010.log"]

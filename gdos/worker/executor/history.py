@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import msgspec
@@ -31,9 +32,15 @@ def add(folder: Path, run: Run) -> None:
 
 
 def prune_logs(logs: Path, keep: int) -> None:
-    """Of the logs that jobs write, one a run, the newest `keep` stay. Raises OSError."""
-    for old in sorted(logs.glob("run-*.log"))[:-keep]:
-        old.unlink(missing_ok=True)
+    """Of the logs that jobs write, one a run, the newest `keep` stay, each with its older parts. Raises OSError."""
+    found: dict[int, list[Path]] = {}
+    for path in logs.glob("run-*.log*"):
+        match = re.match(r"run-(\d+)\.log", path.name)
+        if match:
+            found.setdefault(int(match[1]), []).append(path)
+    for number in sorted(found)[:-keep]:
+        for path in found[number]:
+            path.unlink(missing_ok=True)
 
 
 def log_name(number: int) -> str:
