@@ -7,9 +7,9 @@ from typing import Any
 from gdos.master.store.db import Db, Listing, Page, dumps, listing, row, rows
 from gdos.master.store.reader import Row
 
-_CONFIG = (
-    "(SELECT group_concat(coalesce((SELECT max(number) FROM config_versions WHERE scope = value), 0), '.')"
-    " FROM json_each(json_array(i.system, i.module, i.id)))"
+_CONFIG = " || '.' || ".join(
+    f"coalesce((SELECT max(number) FROM config_versions WHERE scope = i.{level}), 0)"
+    for level in ("system", "module", "id")
 )
 _SELECT = (
     "SELECT i.*, s.name AS system_name, m.name AS module_name, n.name AS node_name, n.state AS node_state,"
