@@ -30,6 +30,7 @@ class LogKeeper:
         self._instances = instances
         self._looks = 0
         self._is_summing = False
+        self._rotated: dict[str, int] = {}  # instance -> when its log was rotated last (milliseconds)
         self._said: dict[str, str] = {}  # instance -> why its log could not be rotated
 
     def start(self) -> None:
@@ -48,9 +49,14 @@ class LogKeeper:
 
     def _look_at(self, instance: Instance) -> None:
         policy, path = self._around.log_rotation, instance.folder.log(instance.record.log)
-        if instance.record.handle is None or instance.is_rotating or not rotate.is_due(path, policy):
+        if instance.record.handle is None or instance.is_rotating:
+            return
+        id_, now = instance.record.id, self._around.wall()
+        begun = max(self._rotated.get(id_, 0), instance.record.started_at or now)
+        if not rotate.is_due(path, policy, (now - begun) / 1000):
             return
         instance.is_rotating = True
+        self._rotated[id_] = now
 
         def work() -> None:
             rotate.while_running(path, policy)

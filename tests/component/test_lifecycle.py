@@ -169,6 +169,17 @@ def test_what_ignores_the_signal_is_killed_and_that_is_said(cluster: Cluster) ->
     assert cluster.services() == []
 
 
+def test_a_stop_program_that_fails_is_followed_by_the_signal(cluster: Cluster) -> None:
+    cluster.upload("sleeper", stop_entrypoint="sh", stop_args=["-c", "echo cannot stop $GDOS_PID; exit 3"])
+    cluster.deploy("s/x", "sleeper:1.0.0")
+    pid = cluster.instance("x-1")["pid"]
+    cluster.act("x-1", "stop")
+    assert "the stop program failed (the stop program ended with 3): the signal" in cluster.instance("x-1")["reason"]
+    assert cluster.services() == []
+    log = cluster.client.request("GET", "/instances/x-1/logs/app.log", query={"tail": 1}).data
+    assert log == b"cannot stop %d\n" % pid
+
+
 def test_the_whole_tree_goes_with_its_escapees(cluster: Cluster) -> None:
     cluster.upload("forker", readiness_type="log", readiness_target="forked")
     cluster.deploy("s/f", "forker:1.0.0")

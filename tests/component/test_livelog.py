@@ -183,3 +183,14 @@ def test_logs_of_runs_go_with_all_their_parts(tmp_path: Path) -> None:
     (tmp_path / "app.log").write_text("x")
     history.prune_logs(tmp_path, 2)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["app.log", "run-000002.log", "run-000010.log"]
+
+
+def test_a_log_is_due_by_size_or_by_age(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    policy = Policy(max_size=1 << 20, max_age_days=7)
+    assert not rotate.is_due(log, policy)
+    log.write_bytes(b"x" * 20_000)
+    assert not rotate.is_due(log, policy, 6 * 86400.0)
+    assert rotate.is_due(log, policy, 8 * 86400.0)
+    log.write_bytes(b"x" * (2 << 20))
+    assert rotate.is_due(log, policy)

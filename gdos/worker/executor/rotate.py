@@ -60,10 +60,13 @@ def while_running(path: Path, policy: Policy) -> None:
         livelog.move_front(path, _part(path, 1))
 
 
-def is_due(path: Path, policy: Policy) -> bool:
-    """Whether a running log has grown beyond its size. Cheap: asked every second."""
+def is_due(path: Path, policy: Policy, age_s: float = 0.0) -> bool:
+    """Whether a running log has grown beyond its size, or was begun (`age_s` ago) longer ago than logs are kept.
+
+    Cheap: asked every second.
+    """
     try:
-        return _bytes(path) > policy.max_size
+        return _bytes(path) > (policy.max_size if age_s < policy.max_age_days * 86400 else livelog.BLOCK)
     except OSError:
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gdos.model.errors import GdosError
@@ -90,17 +91,22 @@ class Stopping:
             timeout, lambda: self._kill(handle, number, f"did not stop within {timeout} s; killed")
         )
 
-        def asked(_: None, error: Exception | None) -> None:
-            if error is not None:
-                self._kill(handle, number, f"asking it to stop failed ({describe_error(error)}); killed")
+        def told(_: None, error: Exception | None) -> None:
+            if error is not None and number == i.watched and i.record.state is State.STOPPING:
+                i.note(f"the stop program failed ({describe_error(error)}): the signal was sent instead")
+                self._signal(handle, number, replace(spec, stop=None) if spec is not None else None)
 
         if spec is not None and spec.stop is not None:
-            i.around.run(lambda: driver.ask_stop(handle, spec), asked)
-            return
+            i.around.run(lambda: driver.ask_stop(handle, spec), told)
+        else:
+            self._signal(handle, number, spec)
+
+    def _signal(self, handle: Handle, number: int, spec: Spec | None) -> None:
+        """Nothing to wait for; what cannot be asked is killed."""
         try:
-            driver.ask_stop(handle, spec)  # a signal: nothing to wait for
+            self._i.driver().ask_stop(handle, spec)
         except (OSError, GdosError, ValueError) as e:
-            asked(None, e)
+            self._kill(handle, number, f"asking it to stop failed ({describe_error(e)}); killed")
 
     def _launch(self, want: Wanted) -> Launch | None:
         """How what runs was started; after a restart of the worker worked out again. None: by the default signal."""
