@@ -488,6 +488,21 @@ def test_a_system_file_is_planned_applied_changed_and_exported(make_cluster: Cal
     assert [m["name"] for m in cluster.client.all("/systems/shop/modules")] == ["web"]
 
 
+def test_an_applied_value_reaches_what_is_not_running(cluster: Cluster) -> None:
+    """A job that is done is not restarted, but its next run must have the new value."""
+    cluster.upload("exiter", "1", name="job", kind="job", restart="never", env={"EXIT_CODE": "${CODE}"})
+    path = cluster.folder / "jobs.yaml"
+    for code in ("0", "4"):
+        module = {"package": "job:1", "values": {"CODE": code}}
+        path.write_text(yaml.safe_dump({"system": "s", "modules": {"j": module}}))
+        cluster.run_cli("apply", "-f", str(path), "--wait")
+        cluster.wait_state("j-1", "completed")
+    (record,) = cluster.work_dir().glob("wanted.json")
+    wait_until(lambda: b'"CODE":"4"' in record.read_bytes(), "the node to know it")
+    cluster.act("j-1", "run", wait=False)
+    assert cluster.wait_state("j-1", "failed")["reason"] == "exited with code 4"
+
+
 def test_a_system_file_with_mistakes_says_all_of_them(cluster: Cluster) -> None:
     path = cluster.folder / "bad.yaml"
     mistakes = "  a: {package: nonsense, count: -1}\n  b: {depends_on: [ghost]}\n  c: {colour: red}\n"

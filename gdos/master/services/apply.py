@@ -69,9 +69,18 @@ def apply(ctx: Context, who: Who, wish: Wish, *, is_dry: bool) -> views.View:
         for one in touched:
             tasks.tell(ctx, one)
         ctx.changed("system", done["system"])
+        _wake(ctx, done)
     elif done["task"]:
         done["task"] = {**done["task"], "id": "", "state": "queued"}
     return done
+
+
+def _wake(ctx: Context, done: views.View) -> None:
+    """What only waits for its next start has new values too: its node must know them by then."""
+    db = ctx.store.read()
+    if done["changes"]:
+        for node in {r["node"] for r in instance_table.of_system(db, systems.find(db, done["system"])["id"])}:
+            ctx.wake(node)
 
 
 def _task(work: _Work, owner: Row, touched: list[tasks.Touched]) -> views.View | None:
