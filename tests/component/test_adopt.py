@@ -73,14 +73,24 @@ def test_a_service_is_watched_and_left_alone(cluster: Cluster, service: tuple[St
 
     cluster.workers["w1"].kill()
     cluster.start_worker("w1")
-    wait_until(lambda: cluster.instance("db-1")["pid"] == process.pid, "it to be found again")
+    states = [e["state"] for e in cluster.client.get("/instances/db-1/timeline")]
+    assert states[0] == "running"  # the same process: it was never gone
+    assert cluster.instance("db-1")["pid"] == process.pid
     process.kill()
     process.wait()
     assert "is not running" in cluster.wait_state("db-1", "stopped")["reason"]
     again = start()
     wait_until(lambda: cluster.instance("db-1")["pid"] == again.pid, "the new one to be found")
-    kinds = [r["reason"] for r in cluster.client.get("/instances/db-1/runs")["items"]]
-    assert len(kinds) == 1
+    cluster.workers["w1"].kill()
+    again.kill()
+    again.wait()
+    cluster.start_worker("w1")
+    cluster.wait_state("db-1", "stopped")
+    ends = [r["reason"] for r in cluster.client.get("/instances/db-1/runs")["items"]]
+    assert ends[0] == "ended while the worker was away"
+    assert len(ends) == 2
+    again = start()
+    wait_until(lambda: cluster.instance("db-1")["pid"] == again.pid, "the third to be found")
 
     cluster.act("db-1", "destroy")
     assert cluster.instances() == []

@@ -135,7 +135,8 @@ def test_a_system_of_thirty_survives_everything(shop: Cluster, chance: random.Ra
 
         failed = cluster.ended(act(cluster, "/modules/api", action="upgrade", version="3"), 120)
         assert failed["state"] == "failed"
-        assert "exited with code 5" in failed["error"]
+        reasons = ("exited with code 5", "ended while the worker was away")  # whoever saw its end, or nobody
+        assert any(reason in failed["error"] for reason in reasons), failed["error"]
         assert sum(s["name"] == "upgrade" and s["state"] != "cancelled" for s in failed["steps"]) == 1  # the canary
         wait_until(lambda: states(cluster) == {("running", "1")}, "the canary to be back")
 

@@ -15,11 +15,13 @@ from gdos.worker import livelog
 from gdos.worker.drivers.base import Handle
 from gdos.worker.executor.describe import describe_error
 from gdos.worker.executor.launch import Start, prepare
+from gdos.worker.executor.watching import GONE
 
 if TYPE_CHECKING:
     from gdos.worker.executor.instance import Instance
 
 log = logging.getLogger(__name__)
+AWAY = "ended while the worker was away"
 
 
 def recover(i: Instance) -> None:
@@ -30,26 +32,45 @@ def recover(i: Instance) -> None:
     except OSError as e:
         log.warning("%s: %s", r.name, describe_error(e))
     i.runs.recover()
-    before, is_ours = r.handle, not i.is_watched_only()
+    if i.is_watched_only():
+        _recover_watched(i)
+    else:
+        _recover_own(i)
+    i.follow_schedule()
+
+
+def _recover_own(i: Instance) -> None:
+    r, before = i.record, i.record.handle
     was_up = r.state in (State.STARTING, State.RUNNING)
-    r.handle = _find(i, before) if is_ours else None
+    r.handle = _find(i, before)
     if r.handle is not None:
         if r.handle != before:
             r.started_at = i.around.wall()
         i.taken_over(r.handle)
         _probe_again(i)
-    elif was_up and is_ours and before is not None and before.process.boot == i.around.boot:
-        reason = "ended while the worker was away"
-        i.ended(Exit(), reason, before, i.runs.over(Exit(), reason))
-    elif r.state is State.STOPPING and before is not None and is_ours:
+    elif was_up and before is not None and before.process.boot == i.around.boot:
+        i.ended(Exit(), AWAY, before, i.runs.over(Exit(), AWAY))
+    elif r.state is State.STOPPING and before is not None:
         i.stopping.ended(before)  # what it left behind goes; then it is stopped, and starts again where it is wanted
     elif r.state is State.BACKOFF:
         i.try_at(i.around.loop.now())
     else:
         if was_up:
             i.untry(i.want)
-        i.to(Event.LOST, "the node was restarted" if was_up and is_ours else r.reason)
-    i.follow_schedule()
+        i.to(Event.LOST, "the node was restarted" if was_up else r.reason)
+
+
+def _recover_watched(i: Instance) -> None:
+    """Nobody of ours has started it: it is still the same process, or it is looked for."""
+    r, before = i.record, i.record.handle
+    if before is not None and i.around.system.is_alive(before.process):
+        i.watching.is_unsure = False
+        i.taken_over(before)
+        i.ready()
+        return
+    r.handle = None
+    run = i.runs.over(Exit(), AWAY) if before is not None else None
+    i.to(Event.LOST, GONE if before is not None else r.reason, run)
 
 
 def _find(i: Instance, before: Handle | None) -> Handle | None:
