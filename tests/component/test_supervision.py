@@ -320,6 +320,24 @@ def test_schedules_run_at_their_time_and_when_asked(cluster: Cluster) -> None:
     wait_until(lambda: cluster.instance("tick-1")["next_run"] is None, "the schedule to be off")
 
 
+def test_a_schedule_can_be_run_by_hand_after_a_reboot_in_the_middle_of_a_run(cluster: Cluster) -> None:
+    cluster.upload("sleeper", "1", name="long", kind="cron", schedule="0 0 1 1 *")
+    cluster.deploy("s/c", "long:1")
+    cluster.act("c-1", "run", wait=False)
+    cluster.wait_state("c-1", "running")
+    cluster.workers["w1"].kill()
+    cluster.kill_services()
+    for path in cluster.work_dir().glob("instances/s/*/instance.json"):
+        record = json.loads(path.read_bytes())
+        record["handle"]["process"]["boot"] = "another boot"
+        path.write_text(json.dumps(record))
+    cluster.start_worker("w1")
+    assert "the node was restarted" in cluster.wait_state("c-1", "stopped")["reason"]
+    assert cluster.services() == []  # a schedule waits for its time, after a reboot too
+    cluster.act("c-1", "run", wait=False)
+    cluster.wait_state("c-1", "running")
+
+
 def test_what_was_missed_is_made_up_for_once_or_not_at_all(cluster: Cluster) -> None:
     for name, catch_up in (("lazy", "skip"), ("eager", "once")):
         fields = {"kind": "cron", "schedule": "0 0 1 1 *", "catch_up": catch_up, "env": {"EXIT_CODE": "0"}}
