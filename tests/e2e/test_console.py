@@ -71,6 +71,11 @@ def test_what_an_operator_sees(page: Any, cluster: Cluster) -> None:
     page.wait_for_selector("#tasks tbody tr:has-text('deploy') .mark[data-state=succeeded]")
     page.wait_for_selector("#instances tbody tr td:nth-child(9):has-text('MiB')")
     shoot(page, "live")
+    cluster.upload("sleeper", "2.0.0")
+    careful = {"canary": 1, "promote": "manual", "min_healthy": 0}
+    task = cluster.act("shop/web", "upgrade", wait=False, version="2.0.0", strategy=careful)
+    page.wait_for_selector("#tasks tbody tr:has-text('upgrade'):has-text('paused: the canary is healthy')")
+    cluster.client.post(f"/tasks/{task['id']}/cancel")
     cluster.act("web-1", "stop")
     page.wait_for_selector("#instances tbody tr:has-text('shop/web-1') .mark[data-state=stopped]")
     cluster.act("shop/web", "destroy")

@@ -40,7 +40,7 @@ const time = (text) => { const s = document.createElement("span"); s.textContent
 const rows = {
   nodes: (n) => [n.name, mark(n.state), `${n.os}/${n.arch}`, n.address, [percent(n.metrics?.cpu)], [percent(n.metrics?.memory)], [percent(n.metrics?.disk)], time(n.last_seen), n.version],
   instances: (i) => [`${i.system}/${i.name}`, mark(i.reachable ? i.state : "unknown"), i.node, `${i.package}:${i.version}`, [i.pid ?? ""], time(i.pid && i.started_at), [i.restarts], [i.metrics ? i.metrics.cpu.toFixed(2) : ""], [size(i.metrics?.rss)], { wrap: i.reason }],
-  tasks: (t) => [t.kind, t.target, mark(t.state), [`${Math.round(t.progress * 100)} %`], t.created_by, time(t.created_at), { wrap: t.error ?? t.steps.find((s) => s.state === "running" || s.state === "queued")?.message ?? "" }],
+  tasks: (t) => [t.kind, t.target, mark(t.state), [`${Math.round(t.progress * 100)} %`], t.created_by, time(t.created_at), { wrap: t.error ?? (t.is_paused ? `paused: ${t.note}` : t.steps.find((s) => s.state === "running" || s.state === "queued")?.message ?? "") }],
 };
 const order = {
   nodes: (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }),
