@@ -64,13 +64,3 @@ def _circle(depends: Mapping[str, Iterable[str]]) -> BadInput:
     names = circle(depends)
     said = f"modules depend on each other in a circle: {' -> '.join(names)}"
     return BadInput(said, [Problem("depends_on", said)])
-
-
-def dependents(depends: Mapping[str, Iterable[str]], name: str) -> set[str]:
-    """Everything that needs `name`, directly or through others."""
-    found: set[str] = set()
-    grown = {name}
-    while grown:
-        grown = {other for other, needs in depends.items() if grown & set(needs)} - found - {name}
-        found |= grown
-    return found

@@ -16,7 +16,7 @@ from gdos.model.flow import Need
 Batch = Annotated[
     str, Meta(pattern=r"^([1-9]\d{0,3}|([1-9]\d?|100)%|all)$", extra={"what": 'a batch such as "1", "25%" or "all"'})
 ]
-CHECK, ROLLOUT, BACK = "check", "roll out", "roll back"
+CHECK, BACK = "check", "roll back"
 
 
 class Strategy(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdos.model.errors import BadInput
-from gdos.model.order import circle, dependents, waves
+from gdos.model.order import circle, waves
 
 NAMES = "abcdefgh"
 graphs = st.dictionaries(st.sampled_from(NAMES), st.sets(st.sampled_from(NAMES), max_size=3))
@@ -26,14 +26,6 @@ def test_a_graph_has_waves_or_a_circle_that_is_named(graph: dict[str, set[str]])
     for name, needs in graph.items():
         assert all(at[need] < at[name] for need in needs if need in graph)
         assert at[name] == max((at[need] + 1 for need in needs if need in graph), default=0)  # as early as it can be
-
-
-@given(graphs)
-def test_dependents_are_those_that_cannot_be_without_it(graph: dict[str, set[str]]) -> None:
-    for name in graph:
-        for other in dependents(graph, name):
-            assert other != name
-            assert graph[other] & ({name} | dependents(graph, name))
 
 
 def test_a_diamond_has_three_waves() -> None:

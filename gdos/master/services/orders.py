@@ -21,7 +21,6 @@ from gdos.model.flow import Need
 from gdos.model.order import Dependency
 from gdos.model.rollout import Strategy
 
-ACTIONS = ("start", "run", "stop", "restart", "destroy", "upgrade", "rollback")
 DOWN = ("stop", "destroy")
 
 
